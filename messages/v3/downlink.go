@@ -1,0 +1,173 @@
+package v3
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lorikeet/messages"
+)
+
+// MaxDownlinks is how many items one push or replace may carry.
+const MaxDownlinks = 10000
+
+// ConfirmedRetry says how often a confirmed downlink is tried.
+type ConfirmedRetry struct {
+	Attempt     Uint32 `json:"attempt,omitempty"`
+	MaxAttempts Uint32 `json:"max_attempts,omitempty"`
+}
+
+// ApplicationDownlink is a downlink as applications write and see it.
+type ApplicationDownlink struct {
+	ID                     string          `json:"id,omitempty"` // additive: names the item in the queue
+	SessionKeyID           Bytes           `json:"session_key_id,omitempty"`
+	FPort                  Uint32          `json:"f_port,omitempty"`
+	FCnt                   Uint32          `json:"f_cnt,omitempty"`
+	FRMPayload             Bytes           `json:"frm_payload,omitempty"`
+	DecodedPayload         json.RawMessage `json:"decoded_payload,omitempty"`
+	DecodedPayloadWarnings []string        `json:"decoded_payload_warnings,omitempty"`
+	Confirmed              bool            `json:"confirmed,omitempty"`
+	ClassBC                json.RawMessage `json:"class_b_c,omitempty"`
+	Priority               Priority        `json:"priority,omitempty"`
+	CorrelationIDs         []string        `json:"correlation_ids,omitempty"`
+	ConfirmedRetry         *ConfirmedRetry `json:"confirmed_retry,omitempty"`
+}
+
+// Priority is an enum name in JSON; the number is accepted. An unknown name is an error (The Things Stack reads it as LOWEST).
+type Priority messages.Priority
+
+func (p Priority) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + messages.Priority(p).String() + `"`), nil
+}
+
+func (p *Priority) UnmarshalJSON(in []byte) error {
+	s := strings.Trim(string(in), `"`)
+	if s == "null" || s == "" {
+		*p = 0
+		return nil
+	}
+	i := slices.Index(messages.PriorityNames[:], s)
+	if n, err := strconv.Atoi(s); err == nil {
+		i = n
+	}
+	if i < 0 || i >= len(messages.PriorityNames) {
+		return fmt.Errorf("priority %q: use one of %s", s, strings.Join(messages.PriorityNames[:], ", "))
+	}
+	*p = Priority(i)
+	return nil
+}
+
+// DecodeDownlinks reads the body of a push or replace: {"downlinks":[...]}. Unknown members are accepted. A body without "downlinks"
+// is refused (The Things Stack takes it as an empty list, and then replace clears the queue); an empty list is valid.
+// If endDevice is not nil, it is set to the device that the body names, if any (the request of a pub/sub integration).
+func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
+	body, err := SnakeCase(body)
+	if err != nil {
+		return nil, messages.Invalid("decode_body", "body is not JSON: %v", err)
+	}
+	var req struct {
+		EndDeviceIDs *EndDeviceIDs      `json:"end_device_ids"`
+		Downlinks    *[]json.RawMessage `json:"downlinks"`
+	}
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, messages.Invalid("decode_body", "body: %v", plainJSONError(err))
+	}
+	if req.Downlinks == nil {
+		if !bytes.Contains(body, []byte(`"downlinks"`)) {
+			return nil, messages.Invalid("no_downlinks", `body has no "downlinks": send {"downlinks":[{"f_port":1,"frm_payload":"AQI="}]}, and {"downlinks":[]} for none`)
+		}
+		req.Downlinks = &[]json.RawMessage{}
+	}
+	if len(*req.Downlinks) > MaxDownlinks {
+		return nil, messages.Invalid("downlink_queue_capacity", "%d downlinks in one request: send at most %d", len(*req.Downlinks), MaxDownlinks)
+	}
+	if endDevice != nil && req.EndDeviceIDs != nil {
+		*endDevice = messages.DeviceID{ApplicationID: req.EndDeviceIDs.ApplicationIDs.ApplicationID, DeviceID: req.EndDeviceIDs.DeviceID}
+	}
+	out := make([]messages.Downlink, 0, len(*req.Downlinks))
+	for i, raw := range *req.Downlinks {
+		var d ApplicationDownlink
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return nil, messages.Invalid("decode_body", "downlinks[%d]: %v", i, plainJSONError(err))
+		}
+		item, err := d.Message()
+		if err != nil {
+			return nil, messages.Invalid("validate_body", "downlinks[%d]: %w", i, err)
+		}
+		out = append(out, item)
+	}
+	return out, nil
+}
+
+// CorrelationIDsIn finds the correlation ids in a body that DecodeDownlinks refused, as far as they can be read, so that the refusal reaches its author.
+func CorrelationIDsIn(body []byte) []string {
+	var req struct {
+		Downlinks []struct {
+			CorrelationIDs  []string `json:"correlation_ids"`
+			CorrelationIDs2 []string `json:"correlationIds"`
+		} `json:"downlinks"`
+	}
+	_ = json.Unmarshal(body, &req)
+	var ids []string
+	for _, d := range req.Downlinks {
+		ids = append(append(ids, d.CorrelationIDs...), d.CorrelationIDs2...)
+	}
+	return ids
+}
+
+func plainJSONError(err error) string {
+	return strings.NewReplacer("json: ", "", "Go struct field ", "", "Go value of type ", "").Replace(err.Error())
+}
+
+// Message checks the downlink and converts it. Exactly the limits of The Things Stack: FPort up to 255 and not 224, payload up to 255 bytes,
+// correlation ids up to 100 characters, max_attempts up to 100.
+func (d ApplicationDownlink) Message() (messages.Downlink, error) {
+	out := messages.Downlink{
+		FPort: uint8(d.FPort), FRMPayload: d.FRMPayload, Confirmed: d.Confirmed, Priority: messages.Priority(d.Priority), CorrelationIDs: d.CorrelationIDs,
+		DecodedPayload: null(d.DecodedPayload), ClassBC: null(d.ClassBC),
+	}
+	switch {
+	case d.FPort > 255 || d.FPort == 224:
+		return out, messages.Invalid("f_port", "f_port %d: use 1 to 223", d.FPort)
+	case len(d.FRMPayload) > 255:
+		return out, messages.Invalid("frm_payload", "frm_payload has %d bytes: at most 255", len(d.FRMPayload))
+	case out.DecodedPayload != nil && out.DecodedPayload[0] != '{':
+		return out, messages.Invalid("decoded_payload", "decoded_payload: want an object")
+	case d.FPort == 0 && out.DecodedPayload == nil:
+		return out, messages.Invalid("no_f_port", "f_port is missing: use 1 to 223")
+	}
+	for _, id := range d.CorrelationIDs {
+		if len(id) > 100 {
+			return out, messages.Invalid("correlation_ids", "correlation id of %d characters: at most 100", len(id))
+		}
+	}
+	if d.ConfirmedRetry != nil {
+		if d.ConfirmedRetry.MaxAttempts > 100 {
+			return out, messages.Invalid("downlink_max_retries_invalid", "confirmed_retry.max_attempts %d: use 1 to 100", d.ConfirmedRetry.MaxAttempts)
+		}
+		out.MaxAttempts = uint32(d.ConfirmedRetry.MaxAttempts)
+	}
+	return out, nil
+}
+
+// FromDownlink is the inverse of Message.
+func FromDownlink(m messages.Downlink) ApplicationDownlink {
+	d := ApplicationDownlink{
+		ID: m.ID, SessionKeyID: m.SessionKeyID, FPort: Uint32(m.FPort), FCnt: Uint32(m.FCnt), FRMPayload: m.FRMPayload, DecodedPayload: m.DecodedPayload,
+		DecodedPayloadWarnings: m.DecodedWarnings, Confirmed: m.Confirmed, ClassBC: m.ClassBC, Priority: Priority(m.Priority), CorrelationIDs: m.CorrelationIDs,
+	}
+	if m.Confirmed && (m.Attempt != 0 || m.MaxAttempts != 0) {
+		d.ConfirmedRetry = &ConfirmedRetry{Attempt: Uint32(m.Attempt), MaxAttempts: Uint32(m.MaxAttempts)}
+	}
+	return d
+}
+
+func null(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+		return nil
+	}
+	return raw
+}
