@@ -203,3 +203,7 @@ func snakeName(s string) string {
 	}
 	return b.String()
 }
+
+func splitPaths(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
