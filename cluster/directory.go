@@ -7,16 +7,6 @@ import (
 	"lorikeet/messages/frame"
 )
 
-// Entry is a session in the directory.
-type Entry struct {
-	DevAddr    messages.DevAddr
-	NwkSKey    messages.Key
-	LastFCntUp uint32
-	HasFCntUp  bool
-	FCnt16     bool // the device counts 16 bits
-	ResetsFCnt bool // FCnt may start again at 0
-}
-
 // Directory finds the device of an uplink by its DevAddr and MIC, before any actor wakes. It holds every session of the server, about 100 bytes each,
 // and is safe for use by several goroutines.
 type Directory struct {
@@ -31,7 +21,7 @@ type shard struct {
 
 type candidate struct {
 	device messages.DeviceID
-	Entry
+	messages.SessionEntry
 }
 
 // maxCandidates bounds the MICs that are computed for one frame.
@@ -58,7 +48,7 @@ func (d *Directory) deviceShard(id messages.DeviceID) *shard {
 }
 
 // Set replaces the sessions of a device; none removes it. Calls for one device must not overlap: its actor makes them in order.
-func (d *Directory) Set(id messages.DeviceID, entries ...Entry) {
+func (d *Directory) Set(id messages.DeviceID, entries ...messages.SessionEntry) {
 	ds := d.deviceShard(id)
 	ds.mu.RLock()
 	before := ds.devices[id]
@@ -67,7 +57,7 @@ func (d *Directory) Set(id messages.DeviceID, entries ...Entry) {
 	for i := range entries {
 		as := d.addrShard(entries[i].DevAddr)
 		as.mu.Lock()
-		as.put(candidate{device: id, Entry: entries[i]}, i == 0 || entries[i].DevAddr != entries[0].DevAddr)
+		as.put(candidate{device: id, SessionEntry: entries[i]}, i == 0 || entries[i].DevAddr != entries[0].DevAddr)
 		as.mu.Unlock()
 		same = same && before[i] == entries[i].DevAddr
 	}

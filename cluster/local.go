@@ -23,6 +23,9 @@ type answer struct {
 	err   error
 }
 
+// Asked is the command.
+func (r *Request) Asked() any { return r.Command }
+
 // Answer gives the outcome to the asker. It never blocks.
 func (r *Request) Answer(value any, err error) { r.reply <- answer{value, err} }
 
@@ -121,6 +124,20 @@ func (l *Local) Ask(ctx context.Context, id messages.DeviceID, command any) (any
 }
 
 var errStopping = messages.Errorf(messages.CodeUnavailable, "stopping", "server is stopping; try again in a moment")
+
+// TellAwake sends a message to the awake actors among the devices of an application, or to one of them if deviceID is not empty.
+func (l *Local) TellAwake(applicationID, deviceID string, message any) {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for id, a := range s.alive {
+			if id.ApplicationID == applicationID && (deviceID == "" || id.DeviceID == deviceID) {
+				l.system.Root.Send(a.pid, message)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
 
 // Forget is called by an actor that stops by itself, so that the next message wakes a new one.
 func (l *Local) Forget(id messages.DeviceID, pid *actor.PID) {

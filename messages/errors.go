@@ -24,16 +24,11 @@ const (
 type Error struct {
 	Code    Code
 	Name    string
-	Message string
+	Message string // with the words of Cause, if there is one
 	Cause   error
 }
 
-func (e *Error) Error() string {
-	if e.Cause != nil {
-		return e.Message + ": " + e.Cause.Error()
-	}
-	return e.Message
-}
+func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Cause }
 
 // Is makes errors.Is(err, target) true for two Errors of one name.
@@ -45,7 +40,7 @@ func (e *Error) Is(target error) bool {
 // Errorf makes an Error. A %w verb sets its Cause too.
 func Errorf(code Code, name, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Name: name, Message: err.Error()}
+	return &Error{Code: code, Name: name, Message: err.Error(), Cause: errors.Unwrap(err)}
 }
 
 // Invalid is Errorf with CodeInvalid.

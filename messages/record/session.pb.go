@@ -195,8 +195,11 @@ type Session struct {
 	ChannelMaskTries uint32                 `protobuf:"varint,18,opt,name=channel_mask_tries,json=channelMaskTries,proto3" json:"channel_mask_tries,omitempty"`
 	ChannelMaskDone  bool                   `protobuf:"varint,19,opt,name=channel_mask_done,json=channelMaskDone,proto3" json:"channel_mask_done,omitempty"`
 	Resets           uint32                 `protobuf:"varint,20,opt,name=resets,proto3" json:"resets,omitempty"` // how often FCntUp started again (ABP with resets_f_cnt)
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// As the registry says, kept here so that the directory is built from session records alone.
+	FCnt_16       bool `protobuf:"varint,21,opt,name=f_cnt_16,json=fCnt16,proto3" json:"f_cnt_16,omitempty"`
+	ResetsFCnt    bool `protobuf:"varint,22,opt,name=resets_f_cnt,json=resetsFCnt,proto3" json:"resets_f_cnt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -367,6 +370,20 @@ func (x *Session) GetResets() uint32 {
 		return x.Resets
 	}
 	return 0
+}
+
+func (x *Session) GetFCnt_16() bool {
+	if x != nil {
+		return x.FCnt_16
+	}
+	return false
+}
+
+func (x *Session) GetResetsFCnt() bool {
+	if x != nil {
+		return x.ResetsFCnt
+	}
+	return false
 }
 
 type QueuedDownlink struct {
@@ -703,7 +720,7 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"lastSeenAt\x12!\n" +
 	"\factivated_at\x18\f \x01(\x03R\vactivatedAt\x123\n" +
 	"\x05hears\x18\r \x03(\v2\x1d.lorikeet.record.GatewayHabitR\x05hears\x122\n" +
-	"\abattery\x18\x0e \x01(\v2\x18.lorikeet.record.BatteryR\abattery\"\x92\x05\n" +
+	"\abattery\x18\x0e \x01(\v2\x18.lorikeet.record.BatteryR\abattery\"\xce\x05\n" +
 	"\aSession\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\rR\x03seq\x12$\n" +
 	"\x0esession_key_id\x18\x02 \x01(\fR\fsessionKeyId\x12\x19\n" +
@@ -727,7 +744,10 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"\x0frecent_f_cnt_up\x18\x11 \x03(\rR\frecentFCntUp\x12,\n" +
 	"\x12channel_mask_tries\x18\x12 \x01(\rR\x10channelMaskTries\x12*\n" +
 	"\x11channel_mask_done\x18\x13 \x01(\bR\x0fchannelMaskDone\x12\x16\n" +
-	"\x06resets\x18\x14 \x01(\rR\x06resets\"\xe8\x02\n" +
+	"\x06resets\x18\x14 \x01(\rR\x06resets\x12\x18\n" +
+	"\bf_cnt_16\x18\x15 \x01(\bR\x06fCnt16\x12 \n" +
+	"\fresets_f_cnt\x18\x16 \x01(\bR\n" +
+	"resetsFCnt\"\xe8\x02\n" +
 	"\x0eQueuedDownlink\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06f_port\x18\x02 \x01(\rR\x05fPort\x12\x1f\n" +

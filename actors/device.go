@@ -1,0 +1,458 @@
+package actors
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"lorikeet/actors/device"
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+)
+
+// DeviceConfig is what all device actors share.
+type DeviceConfig struct {
+	Store       SessionStore
+	Registry    Registry
+	Formatters  Formatters
+	Index       Index
+	Router      func() Router // the router starts after the actors are configured
+	Transmitter Transmitter
+	Random      Random
+	Regions     *Regions
+	NetID       [3]byte
+
+	DeduplicationWindow time.Duration // how long copies of a frame are collected at most
+	CommitTimeout       time.Duration
+	Clock               func() time.Time
+	Log                 *slog.Logger
+	Metrics             *Metrics
+	Settled             func(frames int) // called for frames that need no more work, for the limit on frames in flight
+}
+
+// cooldown is how long after a decision a copy of the same transmission may still come in.
+const cooldown = time.Second
+
+// Device is the actor of one device. It owns the session record: it alone writes it, and only through Decide and a commit.
+type Device struct {
+	cfg *DeviceConfig
+	id  messages.DeviceID
+	log *slog.Logger
+
+	state    device.State
+	revision messages.Revision
+	loaded   bool
+
+	profile *device.Profile // nil: not read yet, or changed
+	view    *eventView
+	decoder messages.Formatter
+
+	collecting []*collection
+	decided    *collection // the newest that was closed
+	late       []messages.EUI64
+	nextWindow uint64
+}
+
+// NewDevice makes the actor. Its state is read with the first message.
+func NewDevice(cfg *DeviceConfig, id messages.DeviceID) *Device {
+	return &Device{cfg: cfg, id: id, log: cfg.Log.With("component", "device", "application_id", id.ApplicationID, "device_id", id.DeviceID)}
+}
+
+// collection gathers the copies of one transmission.
+type collection struct {
+	number   uint64
+	join     bool
+	copies   []messages.Frame
+	decoded  chan decoded // nil if there is nothing to decode
+	closedAt time.Time
+}
+
+type decoded struct {
+	messages.Decoded
+	err string
+}
+
+// Messages to a device actor, beside device commands and those below.
+type (
+	// DeliverFrame hands over one reception of a data uplink whose MIC was checked, or of a join-request.
+	DeliverFrame struct {
+		Frame messages.Frame
+		Join  bool
+	}
+	// ReloadProfile says that the registry changed.
+	ReloadProfile struct{}
+	closeWindow   struct{ number uint64 }
+	transmission  struct{ device.ReportTransmission }
+	simulate      struct{ up v3.ApplicationUp }
+	readState     struct{}
+	deleteState   struct{}
+	readQueue     struct{}
+)
+
+// Receive is the table of contents of the actor.
+func (d *Device) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *DeliverFrame:
+		d.guard(nil, func() { d.receiveFrame(m) })
+	case closeWindow:
+		d.guard(nil, func() { d.closeWindow(m.number) })
+	case transmission:
+		d.guard(nil, func() { d.stepLogged(m.ReportTransmission) })
+	case ReloadProfile:
+		d.profile = nil
+	case Asked:
+		d.guard(m, func() { m.Answer(d.answer(m.Asked())) })
+	}
+}
+
+// guard keeps a defect in one message from harming more than that message: the state in memory is dropped and read again with the next one.
+func (d *Device) guard(asked Asked, handle func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.loaded, d.profile, d.collecting, d.decided = false, nil, nil, nil
+			d.cfg.Metrics.Panics.Inc()
+			d.log.Error("device actor failed; its state is read again", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+			if asked != nil {
+				asked.Answer(nil, messages.Errorf(messages.CodeInternal, "device_failed", "device %s failed on this request", d.id))
+			}
+		}
+	}()
+	handle()
+}
+
+func (d *Device) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d.cfg.CommitTimeout)
+}
+
+// ready reads what is not in memory.
+func (d *Device) ready() error {
+	ctx, cancel := d.context()
+	defer cancel()
+	if d.profile == nil {
+		if err := d.readProfile(ctx); err != nil {
+			return err
+		}
+	}
+	if d.loaded {
+		return nil
+	}
+	b, rev, err := d.cfg.Store.LoadSession(ctx, d.id)
+	if err != nil {
+		return fmt.Errorf("read session of %s: %w", d.id, err)
+	}
+	if d.state, err = device.Unmarshal(b); err != nil {
+		return fmt.Errorf("read session of %s: %w", d.id, err)
+	}
+	d.revision, d.loaded = rev, true
+	return nil
+}
+
+func (d *Device) readProfile(ctx context.Context) error {
+	dev, err := d.cfg.Registry.Device(ctx, d.id)
+	if err != nil {
+		return err
+	}
+	link, err := d.cfg.Registry.Link(ctx, d.id.ApplicationID)
+	if err != nil {
+		return err
+	}
+	profile, err := profileOf(dev, d.cfg.Regions, d.cfg.NetID)
+	if err != nil {
+		return messages.Errorf(messages.CodePrecondition, "device_settings", "device %s: %w", d.id, err)
+	}
+	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.NetID), upFormatter(dev, link)
+	return nil
+}
+
+func (d *Device) receiveFrame(m *DeliverFrame) {
+	if err := d.ready(); err != nil {
+		d.drop(1, err)
+		return
+	}
+	now := d.cfg.Clock()
+	for _, c := range d.collecting {
+		if bytes.Equal(c.copies[0].PHYPayload, m.Frame.PHYPayload) {
+			c.copies = append(c.copies, m.Frame)
+			if !c.join && d.state.AllReported(c.copies) {
+				d.closeWindow(c.number)
+			}
+			return
+		}
+	}
+	if c := d.decided; c != nil && c.isLateCopy(m.Frame, now) {
+		d.late = append(d.late, m.Frame.Rx[0].GatewayEUI)
+		d.cfg.Metrics.uplink("late_copy")
+		d.cfg.Settled(1)
+		return
+	}
+	c := &collection{number: d.nextWindow, join: m.Join, copies: []messages.Frame{m.Frame}}
+	if !m.Join {
+		opened, err := device.Open(d.state, d.profile, m.Frame.PHYPayload)
+		if err != nil {
+			d.drop(1, err)
+			return
+		}
+		if opened.Application() && !opened.Repetition && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
+			c.decoded = d.startDecoding(opened, m.Frame.ReceivedAt)
+		}
+	}
+	d.nextWindow++
+	d.collecting = append(d.collecting, c)
+	if !m.Join && d.state.AllReported(c.copies) || d.cfg.DeduplicationWindow == 0 {
+		d.closeWindow(c.number)
+		return
+	}
+	time.AfterFunc(d.cfg.DeduplicationWindow, func() { d.cfg.Router().Tell(d.id, closeWindow{c.number}) })
+}
+
+// isLateCopy tells a copy that was slow on its way from a repetition by the device: that one is heard anew by radio gateways that have heard it,
+// with another time stamp, or comes on another frequency (LoRaWAN 1.0.4 §4.3.1.3), or much later.
+func (c *collection) isLateCopy(f messages.Frame, now time.Time) bool {
+	if !bytes.Equal(c.copies[0].PHYPayload, f.PHYPayload) || now.Sub(c.closedAt) > cooldown {
+		return false
+	}
+	sameFrequency := false
+	for _, seen := range c.copies {
+		sameFrequency = sameFrequency || seen.Settings.Frequency == f.Settings.Frequency
+		if seen.Rx[0].GatewayEUI == f.Rx[0].GatewayEUI {
+			return seen.Settings.Timestamp == f.Settings.Timestamp
+		}
+	}
+	return sameFrequency
+}
+
+func (d *Device) startDecoding(o device.Opened, received time.Time) chan decoded {
+	out := make(chan decoded, 1)
+	in := messages.DecodeInput{Bytes: o.FRMPayload, FPort: o.Data.FPort, RecvTime: received}
+	formatter := d.decoder
+	go func() {
+		ctx, cancel := d.context()
+		defer cancel()
+		result, err := d.cfg.Formatters.DecodeUplink(ctx, formatter, in)
+		if err != nil {
+			d.cfg.Metrics.DecodeErrors.Inc()
+			out <- decoded{err: err.Error()}
+			return
+		}
+		out <- decoded{Decoded: result}
+	}()
+	return out
+}
+
+// closeWindow decides about the copies that are in.
+func (d *Device) closeWindow(number uint64) {
+	i := slices.IndexFunc(d.collecting, func(c *collection) bool { return c.number == number })
+	if i < 0 {
+		return // closed early
+	}
+	c := d.collecting[i]
+	d.collecting = slices.Delete(d.collecting, i, i+1)
+	c.closedAt = d.cfg.Clock()
+	d.decided = c
+	defer func() { d.cfg.Settled(len(c.copies)) }()
+	if c.join {
+		d.join(c)
+		return
+	}
+	cmd := device.ReceiveUplink{Copies: c.copies, Late: d.late, Now: c.closedAt, Random: d.cfg.Random.ULID(c.closedAt)}
+	cmd.IDs = []string{"ns:uplink:" + d.cfg.Random.ULID(c.closedAt), "as:up:" + d.cfg.Random.ULID(c.closedAt)}
+	d.late = nil
+	if c.decoded != nil {
+		r := <-c.decoded // bounded by the formatters
+		cmd.Decoded, cmd.Err = r.Decoded, r.err
+	}
+	_, err := d.step(cmd)
+	if err != nil {
+		d.refused(err)
+		return
+	}
+	d.cfg.Metrics.uplink("accepted")
+	d.cfg.Metrics.Latency.Observe(d.cfg.Clock().Sub(c.copies[0].ReceivedAt).Seconds())
+}
+
+func (d *Device) join(c *collection) {
+	cmd := device.ReceiveJoin{
+		Copies: c.copies, SessionKeyID: d.cfg.Random.Bytes(16), Now: c.closedAt, Random: d.cfg.Random.ULID(c.closedAt),
+		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.cfg.NetID),
+	}
+	if _, err := d.step(cmd); err != nil {
+		d.cfg.Metrics.join(refusalName(err))
+		d.log.Info("join refused", "err", err)
+		return
+	}
+	d.cfg.Metrics.join("accepted")
+}
+
+// NewDevAddr gives a random address in the block of the NetID (type 0: LoRaWAN Backend Interfaces 1.0 §13).
+func NewDevAddr(r Random, netID [3]byte) (a messages.DevAddr) {
+	copy(a[:], r.Bytes(4))
+	a[0] = netID[2]&0x3f<<1 | a[0]&1
+	return a
+}
+
+func (d *Device) stepLogged(cmd device.Command) {
+	if err := d.ready(); err != nil {
+		d.log.Warn("report of a transmission is lost", "err", err)
+		return
+	}
+	if _, err := d.step(cmd); err != nil {
+		d.log.Warn("report of a transmission is lost", "err", err)
+	}
+}
+
+func (d *Device) drop(frames int, err error) {
+	d.refused(err)
+	d.cfg.Settled(frames)
+}
+
+func (d *Device) refused(err error) {
+	name := refusalName(err)
+	d.cfg.Metrics.uplink(name)
+	if messages.CodeOf(err) == messages.CodeInternal || messages.CodeOf(err) == messages.CodeUnavailable {
+		d.log.Error("uplink is not accepted", "err", err)
+		return
+	}
+	d.log.Debug("uplink refused", "err", err)
+}
+
+func refusalName(err error) string {
+	var e *messages.Error
+	if errors.As(err, &e) {
+		return e.Name
+	}
+	return "internal"
+}
+
+// answer serves a request.
+func (d *Device) answer(asked any) (any, error) {
+	if _, ok := asked.(deleteState); ok {
+		return nil, d.deleteState()
+	}
+	if err := d.ready(); err != nil {
+		return nil, err
+	}
+	switch m := asked.(type) {
+	case device.Command:
+		return d.step(m)
+	case readQueue:
+		return d.queue(), nil
+	case readState:
+		return d.show(), nil
+	case simulate:
+		return nil, d.simulate(m.up)
+	}
+	return nil, messages.Errorf(messages.CodeInternal, "unknown_command", "device does not know this command")
+}
+
+// step is the heart of the shell: decide, commit, adopt, carry out. When it returns, everything is durable.
+func (d *Device) step(cmd device.Command) (device.Decision, error) {
+	decision, err := device.Decide(d.state, d.profile, cmd)
+	if err != nil {
+		return decision, err
+	}
+	err = d.commit(decision)
+	if errors.Is(err, messages.ErrConflict) {
+		// Another activation, or an earlier write of ours with unknown outcome: look once at what is stored and decide again.
+		d.loaded = false
+		if err := d.ready(); err != nil {
+			return device.Decision{}, err
+		}
+		if decision, err = device.Decide(d.state, d.profile, cmd); err != nil {
+			return device.Decision{}, err
+		}
+		err = d.commit(decision)
+	}
+	if err != nil {
+		d.loaded = false
+		return device.Decision{}, fmt.Errorf("commit of %s: %w", d.id, err)
+	}
+	if t := decision.Transmit; t != nil && len(t.Windows) > 0 {
+		d.transmit(t)
+	}
+	return decision, nil
+}
+
+func (d *Device) commit(decision device.Decision) error {
+	if !decision.Changed && len(decision.Events) == 0 {
+		return nil
+	}
+	c := messages.Commit{Device: d.id, Expected: d.revision}
+	var err error
+	if decision.Changed {
+		if c.Session, err = decision.Next.Marshal(); err != nil {
+			return err
+		}
+	}
+	for _, e := range decision.Events {
+		ev, err := d.view.encode(e, d.cfg.Clock())
+		if err != nil {
+			return err
+		}
+		c.Events = append(c.Events, ev...)
+	}
+	ctx, cancel := d.context()
+	defer cancel()
+	rev, err := d.cfg.Store.Commit(ctx, c)
+	if err != nil {
+		return err
+	}
+	if decision.Changed {
+		d.revision, d.state = rev, decision.Next
+		d.cfg.Index.Set(d.id, IndexEntries(d.state, d.profile)...)
+	}
+	return nil
+}
+
+func (d *Device) transmit(t *device.Transmit) {
+	seq, fCnt, join := t.SessionSeq, t.FCnt, t.Join
+	d.cfg.Transmitter.Transmit(t, func(result messages.TxError, missed bool) {
+		if join {
+			return
+		}
+		now := d.cfg.Clock()
+		d.cfg.Router().Tell(d.id, transmission{device.ReportTransmission{
+			SessionSeq: seq, FCnt: fCnt, Err: result, Missed: missed, Now: now, IDs: []string{"as:up:" + d.cfg.Random.ULID(now)},
+		}})
+	})
+}
+
+// IndexEntries are the sessions by which the directory finds the device.
+func IndexEntries(s device.State, p *device.Profile) []messages.SessionEntry {
+	var out []messages.SessionEntry
+	for _, ses := range []*device.Session{s.Session, s.Pending} {
+		if ses != nil && ses.Ready() {
+			out = append(out, messages.SessionEntry{DevAddr: ses.DevAddr, NwkSKey: ses.NwkSKey, LastFCntUp: ses.LastFCntUp, HasFCntUp: ses.HasFCntUp,
+				FCnt16: p.FCnt16, ResetsFCnt: p.ResetsFCnt && !p.SupportsJoin})
+		}
+	}
+	return out
+}
+
+func (d *Device) deleteState() error {
+	ctx, cancel := d.context()
+	defer cancel()
+	if err := d.cfg.Store.DeleteSession(ctx, d.id); err != nil {
+		return err
+	}
+	d.state, d.revision, d.loaded, d.profile = device.State{}, 0, false, nil
+	d.collecting, d.decided = nil, nil
+	d.cfg.Index.Set(d.id)
+	return nil
+}
+
+func (d *Device) queue() []messages.Downlink {
+	out := slices.Clone(d.state.Queue)
+	if ses := d.state.Session; ses != nil {
+		for i := range out {
+			out[i].FCnt, out[i].SessionKeyID = ses.NextFCntDown+uint32(i), ses.KeyID
+		}
+	}
+	return out
+}

@@ -1,0 +1,150 @@
+package actors
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"lorikeet/actors/device"
+	"lorikeet/messages"
+	"lorikeet/messages/frame"
+
+	"sync"
+)
+
+// Finder is the directory as the ingress asks it: whose uplink is it, its MIC checked. The outcome names why there is no device.
+type Finder interface {
+	Lookup(data frame.Data, phy []byte) (id messages.DeviceID, outcome string, ok bool)
+}
+
+// Ingress takes frames from radio gateways, finds their devices and hands them over. It never waits for processing: past the limit of frames
+// in flight the newest are dropped and counted.
+type Ingress struct {
+	cfg      IngressConfig
+	inFlight atomic.Int64
+	joins    joinLimiter
+}
+
+// IngressConfig configures an Ingress.
+type IngressConfig struct {
+	Directory   Finder
+	Registry    Registry
+	Router      Router
+	Metrics     *Metrics
+	MaxInFlight int64 // frames
+	Clock       func() time.Time
+}
+
+// NewIngress makes an Ingress.
+func NewIngress(cfg IngressConfig) *Ingress {
+	return &Ingress{cfg: cfg, joins: joinLimiter{perGateway: map[messages.EUI64]*rate.Limiter{}}}
+}
+
+// HandleFrame takes one reception.
+func (in *Ingress) HandleFrame(f messages.Frame) {
+	if len(f.Rx) == 0 {
+		return
+	}
+	t, err := frame.TypeOf(f.PHYPayload)
+	switch {
+	case err != nil:
+		in.cfg.Metrics.uplink("malformed")
+	case t == frame.JoinRequest:
+		in.join(f)
+	case t == frame.UnconfirmedDataUp || t == frame.ConfirmedDataUp:
+		in.data(f)
+	default:
+		in.cfg.Metrics.uplink("unsupported_type")
+	}
+}
+
+func (in *Ingress) data(f messages.Frame) {
+	d, err := frame.ParseData(f.PHYPayload)
+	if err != nil {
+		in.cfg.Metrics.uplink("malformed")
+		return
+	}
+	id, outcome, ok := in.cfg.Directory.Lookup(d, f.PHYPayload)
+	if !ok {
+		in.cfg.Metrics.uplink(outcome)
+		return
+	}
+	in.deliver(id, &DeliverFrame{Frame: f})
+}
+
+func (in *Ingress) join(f messages.Frame) {
+	j, err := frame.ParseJoin(f.PHYPayload)
+	if err != nil {
+		in.cfg.Metrics.join("malformed")
+		return
+	}
+	id, ok := in.cfg.Registry.DeviceByEUI(j.JoinEUI, j.DevEUI)
+	if !ok {
+		in.cfg.Metrics.join("unknown_device")
+		return
+	}
+	if !in.joins.allow(f.Rx[0].GatewayEUI, in.cfg.Clock()) {
+		in.cfg.Metrics.join("rate_limited")
+		return
+	}
+	in.deliver(id, &DeliverFrame{Frame: f, Join: true})
+}
+
+func (in *Ingress) deliver(id messages.DeviceID, m *DeliverFrame) {
+	if in.inFlight.Add(1) > in.cfg.MaxInFlight {
+		in.inFlight.Add(-1)
+		in.cfg.Metrics.uplink("overload")
+		return
+	}
+	in.cfg.Router.Tell(id, m)
+}
+
+// Settled is called by device actors for frames that need no more work.
+func (in *Ingress) Settled(frames int) { in.inFlight.Add(int64(-frames)) }
+
+// InFlight is the number of frames handed over and not settled.
+func (in *Ingress) InFlight() int64 { return in.inFlight.Load() }
+
+// joinLimiter bounds the join-requests that one radio gateway can make us work on: each costs a MIC and perhaps a commit.
+type joinLimiter struct {
+	mu         sync.Mutex
+	perGateway map[messages.EUI64]*rate.Limiter
+}
+
+const (
+	joinsPerSecond = 200
+	joinBurst      = 2000
+)
+
+func (l *joinLimiter) allow(gateway messages.EUI64, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lim := l.perGateway[gateway]
+	if lim == nil {
+		if len(l.perGateway) > 10000 {
+			clear(l.perGateway) // forged EUIs must not fill the memory
+		}
+		lim = rate.NewLimiter(joinsPerSecond, joinBurst)
+		l.perGateway[gateway] = lim
+	}
+	return lim.AllowN(now, 1)
+}
+
+// LoadIndex fills the directory from the store, without waking actors.
+func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) {
+	err = cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
+		s, err := device.Unmarshal(b)
+		if err != nil {
+			return err
+		}
+		if s.Session == nil && s.Pending == nil {
+			return nil
+		}
+		devices++
+		cfg.Index.Set(id, IndexEntries(s, &device.Profile{FCnt16: s.FCnt16, ResetsFCnt: s.ResetsFCnt})...)
+		return nil
+	})
+	return devices, err
+}

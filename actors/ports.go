@@ -1,0 +1,64 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"lorikeet/actors/device"
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+)
+
+// SessionStore keeps session records and events.
+type SessionStore interface {
+	// LoadSession gives nil and revision 0 if there is no record.
+	LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error)
+	// Commit returns after record and events are durable. messages.ErrConflict means that another activation owns the device.
+	Commit(ctx context.Context, c messages.Commit) (messages.Revision, error)
+	DeleteSession(ctx context.Context, id messages.DeviceID) error
+	ScanSessions(ctx context.Context, fn func(messages.DeviceID, []byte, messages.Revision) error) error
+}
+
+// Registry knows what the API said about devices.
+type Registry interface {
+	Device(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error)
+	Link(ctx context.Context, applicationID string) (v3.Link, error)
+	DeviceByEUI(joinEUI, devEUI messages.EUI64) (messages.DeviceID, bool)
+}
+
+// Formatters run payload formatters. They bound time, memory and output by themselves.
+type Formatters interface {
+	DecodeUplink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
+	EncodeDownlink(ctx context.Context, f messages.Formatter, in messages.EncodeInput) (messages.Encoded, error)
+	DecodeDownlink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
+}
+
+// Index is told which sessions a device has, after they are durable.
+type Index interface {
+	Set(id messages.DeviceID, sessions ...messages.SessionEntry)
+}
+
+// Router reaches device actors, wherever they live.
+type Router interface {
+	Tell(id messages.DeviceID, message any)
+	// TellAwake reaches only actors that are awake; deviceID "" means all of the application.
+	TellAwake(applicationID, deviceID string, message any)
+	Ask(ctx context.Context, id messages.DeviceID, command any) (any, error)
+}
+
+// Asked is a message whose sender waits. Answer must be called exactly once.
+type Asked interface {
+	Asked() any
+	Answer(value any, err error)
+}
+
+// Transmitter sends class A answers. Transmit returns at once; report is called once with what became of it, unless the answer is a join-accept.
+type Transmitter interface {
+	Transmit(t *device.Transmit, report func(result messages.TxError, missed bool))
+}
+
+// Random makes what the cores must not: everything that can't be foreseen.
+type Random interface {
+	ULID(now time.Time) string
+	Bytes(n int) []byte
+}
