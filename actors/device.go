@@ -107,6 +107,7 @@ func (d *Device) Receive(ctx actor.Context) {
 		d.guard(nil, func() { d.stepLogged(m.ReportTransmission) })
 	case ReloadProfile:
 		d.profile = nil
+		d.guard(nil, func() { d.stepLogged(device.ApplyProfile{}) })
 	case Asked:
 		d.guard(m, func() { m.Answer(d.answer(m.Asked())) })
 	}
@@ -297,13 +298,14 @@ func NewDevAddr(r Random, netID [3]byte) (a messages.DevAddr) {
 	return a
 }
 
+// stepLogged is a step that nobody waits for.
 func (d *Device) stepLogged(cmd device.Command) {
-	if err := d.ready(); err != nil {
-		d.log.Warn("report of a transmission is lost", "err", err)
-		return
+	err := d.ready()
+	if err == nil {
+		_, err = d.step(cmd)
 	}
-	if _, err := d.step(cmd); err != nil {
-		d.log.Warn("report of a transmission is lost", "err", err)
+	if err != nil && messages.CodeOf(err) != messages.CodeNotFound {
+		d.log.Warn("step of a device is lost", "step", fmt.Sprintf("%T", cmd), "err", err)
 	}
 }
 
@@ -405,7 +407,7 @@ func (d *Device) commit(decision device.Decision) error {
 	}
 	if decision.Changed {
 		d.revision, d.state = rev, decision.Next
-		d.cfg.Index.Set(d.id, IndexEntries(d.state, d.profile)...)
+		d.cfg.Index.Set(d.id, indexEntries(d.state)...)
 	}
 	return nil
 }
@@ -423,13 +425,13 @@ func (d *Device) transmit(t *device.Transmit) {
 	})
 }
 
-// IndexEntries are the sessions by which the directory finds the device.
-func IndexEntries(s device.State, p *device.Profile) []messages.SessionEntry {
+// indexEntries are the sessions by which the directory finds the device.
+func indexEntries(s device.State) []messages.SessionEntry {
 	var out []messages.SessionEntry
 	for _, ses := range []*device.Session{s.Session, s.Pending} {
 		if ses != nil && ses.Ready() {
 			out = append(out, messages.SessionEntry{DevAddr: ses.DevAddr, NwkSKey: ses.NwkSKey, LastFCntUp: ses.LastFCntUp, HasFCntUp: ses.HasFCntUp,
-				FCnt16: p.FCnt16, ResetsFCnt: p.ResetsFCnt && !p.SupportsJoin})
+				FCnt16: ses.FCnt16, ResetsFCnt: ses.ResetsFCnt})
 		}
 	}
 	return out

@@ -158,6 +158,10 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 	switch c.Kind {
 	case messages.KindDevice:
 		if id, err := messages.ParseUID(c.ID); err == nil {
+			if d.cfg.Index.Has(id) && !c.Deleted {
+				d.router.Tell(id, ReloadProfile{}) // also asleep: the directory may need to know
+				return
+			}
 			d.router.TellAwake(id.ApplicationID, id.DeviceID, ReloadProfile{})
 		}
 	case messages.KindLink:

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +11,6 @@ import (
 	"lorikeet/actors/device"
 	"lorikeet/messages"
 	"lorikeet/messages/frame"
-
-	"sync"
 )
 
 // Finder is the directory as the ingress asks it: whose uplink is it, its MIC checked. The outcome names why there is no device.
@@ -143,7 +142,7 @@ func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) 
 			return nil
 		}
 		devices++
-		cfg.Index.Set(id, IndexEntries(s, &device.Profile{FCnt16: s.FCnt16, ResetsFCnt: s.ResetsFCnt})...)
+		cfg.Index.Set(id, indexEntries(s)...)
 		return nil
 	})
 	return devices, err

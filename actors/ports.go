@@ -36,6 +36,7 @@ type Formatters interface {
 // Index is told which sessions a device has, after they are durable.
 type Index interface {
 	Set(id messages.DeviceID, sessions ...messages.SessionEntry)
+	Has(id messages.DeviceID) bool
 }
 
 // Router reaches device actors, wherever they live.

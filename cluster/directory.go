@@ -185,6 +185,20 @@ func (c *candidate) match(data frame.Data, phy []byte) Match {
 	return BadMIC
 }
 
+// Lookup is Find with the outcome in words, for counters.
+func (d *Directory) Lookup(data frame.Data, phy []byte) (messages.DeviceID, string, bool) {
+	id, m := d.Find(data, phy)
+	return id, [...]string{"unknown_dev_addr", "mic", "f_cnt_replayed", "found"}[m], m == Found
+}
+
+// Has says whether the device has a session.
+func (d *Directory) Has(id messages.DeviceID) bool {
+	s := d.deviceShard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.devices[id]) > 0
+}
+
 // Len is the number of devices with a session.
 func (d *Directory) Len() int {
 	n := 0

@@ -73,6 +73,9 @@ type SetSession struct {
 // Reset forgets the sessions of a device that joins, the queue and the uplink counter of an ABP session. Nonces and FCntDown stay.
 type Reset struct{}
 
+// ApplyProfile takes over what the registry changed, as far as the session record repeats it.
+type ApplyProfile struct{}
+
 func (ReceiveUplink) command()      {}
 func (ReceiveJoin) command()        {}
 func (PushDownlinks) command()      {}
@@ -80,6 +83,7 @@ func (FailDownlinks) command()      {}
 func (ReportTransmission) command() {}
 func (SetSession) command()         {}
 func (Reset) command()              {}
+func (ApplyProfile) command()       {}
 
 // Decision is what follows from a command, in the order it is to be done: Next and Events are committed together, then the effects are carried out.
 // Changed is false if Next is what was before; then there is nothing to commit but Events.
@@ -171,6 +175,8 @@ func Decide(s State, p *Profile, cmd Command) (Decision, error) {
 		return s.setSession(p, cmd)
 	case Reset:
 		return s.reset(p)
+	case ApplyProfile:
+		return s.applyProfile(p)
 	}
 	panic("device: unknown command")
 }

@@ -89,6 +89,7 @@ func (p *Profile) newSession(seq uint32, cmd ReceiveJoin) *Session {
 		ses.RX2DR = *p.RX2DR
 	}
 	ses.ChannelMaskDone = p.Version >= 3
+	ses.FCnt16, ses.ResetsFCnt = p.FCnt16, p.mayReset()
 	return ses
 }
 
@@ -153,6 +154,7 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 	}
 	// "last 0" may mean that counter 0 was used or that none was: skipping it costs nothing, using it twice would.
 	ses.NextFCntDown = max(ses.NextFCntDown, cmd.LastFCntDown+1)
+	ses.FCnt16, ses.ResetsFCnt = p.FCnt16, p.mayReset()
 	next.Session = &ses
 	return Decision{Next: next, Changed: true}, nil
 }
@@ -171,4 +173,16 @@ func (s State) reset(p *Profile) (Decision, error) {
 		s.Session = &ses
 	}
 	return Decision{Next: s, Changed: true}, nil
+}
+
+func (s State) applyProfile(p *Profile) (Decision, error) {
+	d := Decision{Next: s}
+	for _, ses := range []**Session{&d.Next.Session, &d.Next.Pending} {
+		if old := *ses; old != nil && (old.FCnt16 != p.FCnt16 || old.ResetsFCnt != p.mayReset()) {
+			next := *old
+			next.FCnt16, next.ResetsFCnt = p.FCnt16, p.mayReset()
+			*ses, d.Changed = &next, true
+		}
+	}
+	return d, nil
 }

@@ -50,6 +50,8 @@ type Session struct {
 	ChannelMaskTries uint32
 	ChannelMaskDone  bool
 	Resets           uint32
+	FCnt16           bool // as the profile says, kept so that the directory is built from session records alone
+	ResetsFCnt       bool
 }
 
 // InFlight is the transmission that is not settled: given to a radio gateway, or sent and to be acknowledged by the device.
@@ -147,7 +149,7 @@ func (s *Session) record() *record.Session {
 		LastFCntUp: s.LastFCntUp, LastMic: s.LastMIC[:], Repeats: s.Repeats, NextFCntDown: s.NextFCntDown, FCntDownSpent: s.FCntDownSpent,
 		Rx1Delay: uint32(s.RX1Delay), Rx1DrOffset: uint32(s.RX1DROffset), Rx2Dr: uint32(s.RX2DR), Rx2Frequency: s.RX2Frequency,
 		StartedAt: unixNano(s.StartedAt), RecentFCntUp: s.RecentFCntUp, ChannelMaskTries: s.ChannelMaskTries, ChannelMaskDone: s.ChannelMaskDone,
-		Resets: s.Resets,
+		Resets: s.Resets, FCnt_16: s.FCnt16, ResetsFCnt: s.ResetsFCnt,
 	}
 }
 
@@ -160,6 +162,7 @@ func sessionOf(r *record.Session) (*Session, error) {
 		FCntDownSpent: r.FCntDownSpent, RX1Delay: uint8(r.Rx1Delay), RX1DROffset: uint8(r.Rx1DrOffset), RX2DR: uint8(r.Rx2Dr),
 		RX2Frequency: r.Rx2Frequency, StartedAt: fromUnixNano(r.StartedAt), RecentFCntUp: r.RecentFCntUp, ChannelMaskTries: r.ChannelMaskTries,
 		ChannelMaskDone: r.ChannelMaskDone, Resets: r.Resets,
+		FCnt16: r.FCnt_16, ResetsFCnt: r.ResetsFCnt,
 	}
 	for _, f := range []struct{ dst, src []byte }{{s.DevAddr[:], r.DevAddr}, {s.NwkSKey[:], r.NwkSKey}, {s.AppSKey[:], r.AppSKey}, {s.LastMIC[:], r.LastMic}} {
 		if len(f.src) != len(f.dst) {
