@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Secret is a text that never prints itself.
+type Secret string
+
+func (Secret) String() string       { return "<secret>" }
+func (Secret) GoString() string     { return "<secret>" }
+func (Secret) LogValue() slog.Value { return slog.StringValue("<secret>") }
+func (s Secret) MarshalYAML() (any, error) {
+	if s == "" {
+		return "", nil
+	}
+	return "<secret>", nil
+}
+
+// Config is the whole configuration of a server. The doc tags are printed by `lorikeet config`.
+type Config struct {
+	Data     string        `yaml:"data" doc:"folder of the store; made if it is missing"`
+	AdminKey Secret        `yaml:"admin_key" doc:"admin API key; empty: one is made at the first start and printed once"`
+	KEK      Secret        `yaml:"key_encryption_key" doc:"32 bytes in hex or base64 that seal the stored keys; empty: made once, kept in the data folder"`
+	NetID    string        `yaml:"net_id" doc:"NetID of the network, 6 hex digits"`
+	Log      LogConfig     `yaml:"log"`
+	HTTP     HTTPConfig    `yaml:"http"`
+	MQTT     MQTTConfig    `yaml:"mqtt"`
+	UDP      UDPConfig     `yaml:"udp"`
+	Radio    RadioConfig   `yaml:"radio"`
+	Store    StoreConfig   `yaml:"store"`
+	Webhooks WebhookConfig `yaml:"webhooks"`
+	Scripts  ScriptConfig  `yaml:"formatters"`
+}
+
+type LogConfig struct {
+	Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text or json"`
+}
+
+type HTTPConfig struct {
+	Listen    string `yaml:"listen" doc:"address of the REST API, host:port; port 0 takes any free one"`
+	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: http://localhost and the port"`
+}
+
+type MQTTConfig struct {
+	Listen         string `yaml:"listen" doc:"address of the MQTT broker; empty: no broker"`
+	PublicAddress  string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
+	MaxConnections int    `yaml:"max_connections" doc:"clients at one time"`
+}
+
+type UDPConfig struct {
+	Listen       string `yaml:"listen" doc:"address for radio gateways that speak Semtech UDP; empty: none"`
+	AutoRegister bool   `yaml:"auto_register" doc:"register radio gateways on first sight; false: unknown ones are ignored"`
+}
+
+type RadioConfig struct {
+	DeduplicationWindow time.Duration `yaml:"deduplication_window" doc:"how long copies of an uplink are awaited at most"`
+	MaxInFlight         int64         `yaml:"max_in_flight" doc:"frames in work; beyond it the newest are dropped"`
+	PassivateAfter      time.Duration `yaml:"passivate_after" doc:"an idle device leaves memory after this time"`
+}
+
+type StoreConfig struct {
+	Retention    time.Duration `yaml:"retention" doc:"how long events are kept for integrations and replay"`
+	MinFreeBytes int64         `yaml:"min_free_bytes" doc:"below this much free disk nothing more is accepted; 0: chosen by the size of the disk"`
+}
+
+type WebhookConfig struct {
+	AllowPrivateNetworks bool `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+}
+
+type ScriptConfig struct {
+	Workers int           `yaml:"workers" doc:"processes that run payload formatters; 0: one per core"`
+	Timeout time.Duration `yaml:"timeout" doc:"CPU time of one call of a script"`
+}
+
+// DefaultConfig is safe to run with as it is.
+func DefaultConfig() Config {
+	return Config{
+		Data: "lorikeet-data", NetID: "000000",
+		Log:      LogConfig{Level: "info", Format: "text"},
+		HTTP:     HTTPConfig{Listen: ":1885"},
+		MQTT:     MQTTConfig{Listen: ":1883", MaxConnections: 10000},
+		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
+		Radio:    RadioConfig{DeduplicationWindow: 200 * time.Millisecond, MaxInFlight: 20000, PassivateAfter: 5 * time.Minute},
+		Store:    StoreConfig{Retention: 30 * 24 * time.Hour},
+		Webhooks: WebhookConfig{AllowPrivateNetworks: true},
+		Scripts:  ScriptConfig{Timeout: 100 * time.Millisecond},
+	}
+}
+
+// Validate says what to change if the configuration can't work.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Data == "" {
+		bad("data: name a folder for the store")
+	}
+	if _, err := parseNetID(c.NetID); err != nil {
+		bad("net_id: %w", err)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		bad("log.level %q: use debug, info, warn or error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format %q: use text or json", c.Log.Format)
+	}
+	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "mqtt.listen": c.MQTT.Listen, "udp.listen": c.UDP.Listen} {
+		if addr == "" && name != "http.listen" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			bad("%s %q: use host:port or :port", name, addr)
+		}
+	}
+	if c.HTTP.PublicURL != "" {
+		if u, err := url.Parse(c.HTTP.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)
+		}
+	}
+	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
+		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)
+	}
+	if c.Radio.MaxInFlight < 1 {
+		bad("radio.max_in_flight %d: use 1 or more", c.Radio.MaxInFlight)
+	}
+	if c.Store.Retention < time.Minute {
+		bad("store.retention %s: use 1m or more", c.Store.Retention)
+	}
+	if c.Scripts.Timeout < 10*time.Millisecond || c.Scripts.Timeout > 10*time.Second {
+		bad("formatters.timeout %s: use 10ms to 10s", c.Scripts.Timeout)
+	}
+	return errors.Join(errs...)
+}
+
+func parseNetID(s string) (id [3]byte, err error) {
+	if len(s) != 6 {
+		return id, fmt.Errorf("%q: use 6 hex digits", s)
+	}
+	if _, err := fmt.Sscanf(s, "%02x%02x%02x", &id[0], &id[1], &id[2]); err != nil {
+		return id, fmt.Errorf("%q: use 6 hex digits", s)
+	}
+	return id, nil
+}
+
+// readFile takes over what the file says. An unknown key is an error that names the line.
+func (c *Config) readFile(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %s", path, strings.ReplaceAll(err.Error(), " in type main.", " in "))
+	}
+	return nil
+}
+
+// readEnv takes over LORIKEET_<SECTION>_<KEY>; lookup is os.LookupEnv. The short names of the flags work too.
+func (c *Config) readEnv(lookup func(string) (string, bool)) error {
+	var errs []error
+	c.each(func(path string, _ string, field reflect.Value) {
+		names := []string{"LORIKEET_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))}
+		if short, ok := strings.CutSuffix(names[0], "_LISTEN"); ok {
+			names = append(names, short)
+		}
+		for _, name := range names {
+			if text, ok := lookup(name); ok {
+				if err := setField(field, text); err != nil {
+					errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
+				}
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// setField reads text as YAML would.
+func setField(field reflect.Value, text string) error {
+	if field.Kind() == reflect.String {
+		field.SetString(text)
+		return nil
+	}
+	if err := yaml.Unmarshal([]byte(text), field.Addr().Interface()); err != nil {
+		return fmt.Errorf("want a %s", strings.TrimPrefix(field.Type().String(), "time."))
+	}
+	return nil
+}
+
+// each visits every key with its path, its doc tag and its value.
+func (c *Config) each(visit func(path, doc string, field reflect.Value)) {
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			path := prefix + f.Tag.Get("yaml")
+			if f.Type.Kind() == reflect.Struct {
+				walk(path+".", v.Field(i))
+				continue
+			}
+			visit(path, f.Tag.Get("doc"), v.Field(i))
+		}
+	}
+	walk("", reflect.ValueOf(c).Elem())
+}
+
+// Write prints the configuration as a file that can be read back, each key with what it means. Secrets are left out.
+func (c *Config) Write(w io.Writer) error {
+	section := ""
+	var err error
+	c.each(func(path, doc string, field reflect.Value) {
+		key, indent := path, ""
+		if s, rest, ok := strings.Cut(path, "."); ok {
+			if s != section {
+				section = s
+				_, err = fmt.Fprintf(w, "\n%s:\n", s)
+			}
+			key, indent = rest, "  "
+		}
+		value, e := yaml.Marshal(field.Interface())
+		if d, ok := field.Interface().(time.Duration); ok {
+			value = []byte(d.String() + "\n")
+		}
+		if secret, ok := field.Interface().(Secret); ok && secret != "" {
+			value = []byte("\"\" # set, not shown\n")
+		}
+		if e != nil {
+			err = e
+		}
+		_, e = fmt.Fprintf(w, "%s# %s; environment: LORIKEET_%s\n%s%s: %s", indent, doc, strings.ToUpper(strings.ReplaceAll(path, ".", "_")), indent, key, value)
+		if e != nil {
+			err = e
+		}
+	})
+	return err
+}

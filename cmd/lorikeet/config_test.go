@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDefaultConfigIsValid(t *testing.T) {
+	c := DefaultConfig()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPrintedConfigurationReadsBack(t *testing.T) {
+	want := DefaultConfig()
+	var b bytes.Buffer
+	if err := want.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "lorikeet.yaml")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got Config
+	if err := got.readFile(path); err != nil {
+		t.Fatalf("%v\n%s", err, b.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	c := DefaultConfig()
+	c.AdminKey, c.KEK = "NNSXS.SECRET", "0123456789abcdef"
+	var b bytes.Buffer
+	if err := c.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.String(); strings.Contains(s, "SECRET") || strings.Contains(s, "0123456789abcdef") {
+		t.Fatal(s)
+	}
+}
+
+func TestMistakesInTheFileAreNamed(t *testing.T) {
+	for name, c := range map[string]struct{ file, want string }{
+		"unknown key":     {"udp:\n  listne: \":1700\"\n", "line 2"},
+		"wrong type":      {"udp:\n  auto_register: perhaps\n", "line 2"},
+		"not YAML":        {"udp: [", "line"},
+		"no duration":     {"store:\n  retention: long\n", "line 2"},
+		"unknown section": {"upd: {}\n", "upd"},
+	} {
+		path := filepath.Join(t.TempDir(), "bad.yaml")
+		if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig()
+		if err := cfg.readFile(path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestValidationSaysWhatToChange(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"net_id":               func(c *Config) { c.NetID = "13" },
+		"log.level":            func(c *Config) { c.Log.Level = "loud" },
+		"http.listen":          func(c *Config) { c.HTTP.Listen = "1885" },
+		"public_url":           func(c *Config) { c.HTTP.PublicURL = "example.com" },
+		"deduplication_window": func(c *Config) { c.Radio.DeduplicationWindow = time.Minute },
+		"retention":            func(c *Config) { c.Store.Retention = 0 },
+	} {
+		c := DefaultConfig()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that names %s", err, want)
+		}
+	}
+}
+
+func TestEnvironmentOverridesTheFile(t *testing.T) {
+	env := map[string]string{
+		"LORIKEET_UDP": "127.0.0.1:0", "LORIKEET_HTTP_LISTEN": ":80", "LORIKEET_ADMIN_KEY": "k", "LORIKEET_UDP_AUTO_REGISTER": "false",
+		"LORIKEET_STORE_RETENTION": "48h",
+	}
+	c := DefaultConfig()
+	lookup := func(k string) (string, bool) { v, ok := env[k]; return v, ok }
+	if err := c.readEnv(lookup); err != nil {
+		t.Fatal(err)
+	}
+	if c.UDP.Listen != "127.0.0.1:0" || c.HTTP.Listen != ":80" || c.AdminKey != "k" || c.UDP.AutoRegister || c.Store.Retention != 48*time.Hour {
+		t.Fatalf("got %+v", c)
+	}
+	env["LORIKEET_STORE_RETENTION"] = "soon"
+	if err := c.readEnv(lookup); err == nil || !strings.Contains(err.Error(), "LORIKEET_STORE_RETENTION") {
+		t.Fatalf("got %v", err)
+	}
+}
