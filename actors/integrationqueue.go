@@ -239,7 +239,7 @@ func (q *integrationQueue) requeue(e messages.LogEntry) {
 	if l := q.lanes[e.Device]; l != nil && l.busy {
 		l.busy, q.probing = false, false
 		q.busy--
-		q.ready = append(q.ready, l)
+		q.ready = append([]*integrationLane{l}, q.ready...)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	integrationPoll       = 30 * time.Second // in case a watch signal was missed
 	integrationReadBatch  = 64
 	integrationErrorText  = 1 << 10
+	// integrationNoPlace is saved for a deleted integration: one that is made anew under its name begins with the events from then on.
+	integrationNoPlace = math.MaxInt64
 )
 
 func (c IntegrationsConfig) withDefaults() IntegrationsConfig {
@@ -120,8 +123,7 @@ func (r *integrationRunner) run() {
 	r.serveUntilStopped()
 	r.setState(IntegrationStopped)
 	if r.forget.Load() {
-		// 0 is no place: an integration that is made anew under this name begins with the events from then on.
-		if err := r.save(0); err != nil {
+		if err := r.save(integrationNoPlace); err != nil {
 			r.logger.Warn("could not forget the place of a deleted integration", "error", err)
 		}
 		r.metrics.remove(r.cfg)
@@ -189,8 +191,15 @@ func (r *integrationRunner) tryPlace() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("load cursor: %w", err)
 	}
-	if ok && cursor > 0 {
+	_, last, err := r.log.LogRange(r.ctx, r.cfg.Application)
+	if err != nil {
+		return 0, fmt.Errorf("range of the log: %w", err)
+	}
+	if ok && cursor <= last {
 		return cursor, nil
+	}
+	if ok && cursor != integrationNoPlace {
+		r.logger.Warn("the place is beyond the end of the log, as after a restored backup: starting at the creation of the integration", "cursor", cursor, "last", last)
 	}
 	cursor, err = integrationStartAt(r.ctx, r.log, r.cfg.Application, r.cfg.Created)
 	if err != nil {
