@@ -58,7 +58,7 @@ func (m *MAC) dueCommands(u Uplink) []byte {
 	return b
 }
 
-func bits(flags ...bool) (b byte) {
+func flagBits(flags ...bool) (b byte) {
 	for i, f := range flags {
 		if f {
 			b |= 1 << i
@@ -143,7 +143,7 @@ func (m *MAC) linkADR(block []*lorawan.LinkADRReqPayload) (status byte) {
 			m.nbTrans = int(last.Redundancy.NbRep)
 		}
 	}
-	return bits(maskOK, drOK, powerOK)
+	return flagBits(maskOK, drOK, powerOK)
 }
 
 func dynamicMask(channels []channel, mask lorawan.ChMask, control uint8) bool {
@@ -202,7 +202,7 @@ func (m *MAC) rxParamSetup(p *lorawan.RXParamSetupReqPayload) byte {
 	if frequencyOK && drOK && offsetOK {
 		m.rx2Freq, m.rx2DR, m.dr1Offset = p.Frequency, dr, offset
 	}
-	return bits(frequencyOK, drOK, offsetOK)
+	return flagBits(frequencyOK, drOK, offsetOK)
 }
 
 func (m *MAC) newChannel(p *lorawan.NewChannelReqPayload) byte {
@@ -212,7 +212,7 @@ func (m *MAC) newChannel(p *lorawan.NewChannelReqPayload) byte {
 	if frequencyOK && (rangeOK || p.Freq == 0) {
 		m.channels[i] = channel{frequency: p.Freq, minDR: int(p.MinDR), maxDR: int(p.MaxDR), enabled: p.Freq != 0}
 	}
-	return bits(frequencyOK, rangeOK)
+	return flagBits(frequencyOK, rangeOK)
 }
 
 func (m *MAC) dlChannel(p *lorawan.DLChannelReqPayload) byte {
@@ -222,5 +222,5 @@ func (m *MAC) dlChannel(p *lorawan.DLChannelReqPayload) byte {
 	if defined && frequencyOK {
 		m.channels[i].downlink = p.Freq
 	}
-	return bits(frequencyOK, defined)
+	return flagBits(frequencyOK, defined)
 }

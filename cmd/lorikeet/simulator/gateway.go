@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -64,6 +65,7 @@ type GatewayStats struct {
 	PullData, PullAck   uint64
 	Downlinks, Unparsed uint64 // PULL_RESP
 	SendErrors          uint64
+	Refused             map[messages.TxError]uint64 // downlinks, by what was answered; NO_TX_ACK: nothing
 }
 
 // Gateway is a radio gateway with a Semtech UDP packet forwarder: two sockets, as the real one has. It is safe for concurrent use.
@@ -82,6 +84,7 @@ type Gateway struct {
 	buf       []byte
 	batched   int
 	rnd       *rand.Rand
+	refused   map[messages.TxError]uint64
 	busy      [][2]int64 // air times of accepted downlinks, µs since start
 
 	stats struct {
@@ -104,7 +107,7 @@ func openGateway(ctx context.Context, cfg GatewayConfig, transmit func(*Gateway,
 		return nil, fmt.Errorf("address of the server %q: %w", cfg.Server, err)
 	}
 	g := &Gateway{cfg: cfg, start: time.Now(), counter: cfg.Counter, lastStamp: cfg.Counter, transmit: transmit, deliver: deliver,
-		rnd: rand.New(rand.NewPCG(cfg.Seed, binary.BigEndian.Uint64(cfg.EUI[:]))), connected: make(chan struct{})}
+		rnd: rand.New(rand.NewPCG(cfg.Seed, binary.BigEndian.Uint64(cfg.EUI[:]))), connected: make(chan struct{}), refused: map[messages.TxError]uint64{}}
 	if g.push, err = net.DialUDP("udp", nil, addr); err != nil {
 		return nil, fmt.Errorf("radio gateway %s: %w", cfg.EUI, err)
 	}
@@ -129,8 +132,11 @@ func (g *Gateway) EUI() messages.EUI64 { return g.cfg.EUI }
 // Stats gives the counts so far.
 func (g *Gateway) Stats() GatewayStats {
 	s := &g.stats
+	g.mu.Lock()
+	refused := maps.Clone(g.refused)
+	g.mu.Unlock()
 	return GatewayStats{Sent: s.sent.Load(), Acknowledged: s.acked.Load(), PullData: s.pullData.Load(), PullAck: s.pullAck.Load(),
-		Downlinks: s.downlinks.Load(), Unparsed: s.unparsed.Load(), SendErrors: s.sendErrors.Load()}
+		Downlinks: s.downlinks.Load(), Unparsed: s.unparsed.Load(), SendErrors: s.sendErrors.Load(), Refused: refused}
 }
 
 // WaitConnected waits until the server has answered a PULL_DATA: from then on it can send downlinks.
@@ -353,6 +359,11 @@ func (g *Gateway) downlink(b []byte) {
 		return
 	}
 	result := g.transmit(g, p, g.schedule(p))
+	if result != messages.TxOK {
+		g.mu.Lock()
+		g.refused[result]++
+		g.mu.Unlock()
+	}
 	if result != NoTxAck {
 		ack := g.header(nil, txAck)
 		ack[1], ack[2] = b[1], b[2]

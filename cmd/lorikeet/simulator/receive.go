@@ -71,7 +71,7 @@ const (
 	FCntGap         Reason = "f_cnt_gap"
 	TooLong         Reason = "too_long"
 	Repeated        Reason = "repeated" // the very same bytes again, which is allowed
-	Unsent          Reason = "unsent"   // refused by the radio gateway
+	UnsentFrame     Reason = "unsent"   // refused by the radio gateway
 	FCntDownReused  Reason = "f_cnt_down_reused"
 	JoinNonceReused Reason = "join_nonce_reused"
 )
@@ -139,7 +139,7 @@ func (m *MAC) receiveJoinAccept(phy *lorawan.PHYPayload, r Reception) (Downlink,
 	m.joinNonces[nonce] = w.devNonce
 	switch {
 	case r.Unsent:
-		return Downlink{}, reject(Unsent, "join-accept")
+		return Downlink{}, reject(UnsentFrame, "join-accept")
 	case windowErr != nil:
 		return Downlink{}, windowErr
 	case w.used:
@@ -206,7 +206,7 @@ func (m *MAC) receiveData(phy *lorawan.PHYPayload, r Reception) (Downlink, error
 	m.ledger[fCnt] = hash
 	switch {
 	case r.Unsent:
-		return Downlink{}, reject(Unsent, "FCntDown %d", fCnt)
+		return Downlink{}, reject(UnsentFrame, "FCntDown %d", fCnt)
 	case fCnt < m.state.FCntDown:
 		return Downlink{}, reject(FCntTooLow, "FCntDown %d after %d", fCnt, m.state.FCntDown-1)
 	case fCnt-m.state.FCntDown >= maxFCntGap:
