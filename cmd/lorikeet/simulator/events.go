@@ -136,14 +136,11 @@ func (t *tracker) wait(ctx context.Context) {
 
 // watch connects to the MQTT broker and feeds the tracker. It returns once the subscriptions are granted.
 func watch(ctx context.Context, cfg Config, apiKey string, t *tracker, out io.Writer) (mqtt.Client, error) {
-	var mu sync.Mutex // of out
 	filter := "v3/" + cfg.ApplicationID + "/devices/+/"
 	filters := map[string]byte{filter + "up": cfg.QoS, filter + "join": cfg.QoS, filter + "down/+": cfg.QoS}
 	handle := func(_ mqtt.Client, m mqtt.Message) {
 		t.arrive(m.Topic(), m.Payload())
 		if cfg.PrintEvents {
-			mu.Lock()
-			defer mu.Unlock()
 			fmt.Fprintf(out, "%s %s\n", m.Topic(), m.Payload())
 		}
 	}

@@ -24,15 +24,18 @@ type fakeServer struct {
 	echo    bool                                           // answers each uplink with its payload
 	lie     func(fCnt uint32) uint32                       // may change the FCntDown; nil: honest
 	retry   bool                                           // sends in RX2 what the radio gateway refuses in RX1
+	deaf    bool                                           // acknowledges frames and forgets them
 	dropAll bool                                           // reads and says nothing
 
 	mu        sync.Mutex
+	queue     map[string][][]byte // downlinks by device id, FPort 1
 	devices   map[messages.EUI64]Identity
 	sessions  map[messages.DevAddr]*fakeSession
 	pullAddr  map[messages.EUI64]netip.AddrPort
 	pending   map[uint16]func() // by token: what to do when the radio gateway refuses
 	token     uint16
 	joinNonce uint32
+	devNonces map[messages.EUI64]lorawan.DevNonce // the next
 	txErrors  []string
 	uplinks   int // frames with a good MIC, copies too
 }
@@ -52,7 +55,7 @@ func startFake(t *testing.T, change func(*fakeServer), ids ...Identity) *fakeSer
 	}
 	_ = conn.SetReadBuffer(4 << 20)
 	s := &fakeServer{t: t, conn: conn, devices: map[messages.EUI64]Identity{}, sessions: map[messages.DevAddr]*fakeSession{},
-		pullAddr: map[messages.EUI64]netip.AddrPort{}, pending: map[uint16]func(){}}
+		pullAddr: map[messages.EUI64]netip.AddrPort{}, pending: map[uint16]func(){}, queue: map[string][][]byte{}, devNonces: map[messages.EUI64]lorawan.DevNonce{}}
 	for _, id := range ids {
 		s.add(id)
 	}
@@ -130,6 +133,9 @@ func (s *fakeServer) datagram(b []byte, from netip.AddrPort) {
 			s.t.Errorf("PUSH_DATA %q: %v", b[12:], err)
 		}
 		for _, rx := range m.Rxpk {
+			if s.deaf {
+				continue
+			}
 			s.frame(eui, rx)
 		}
 	}
@@ -171,6 +177,10 @@ func (s *fakeServer) join(eui messages.EUI64, rx fakeRxpk, phy *lorawan.PHYPaylo
 		s.t.Errorf("join-request of %s: known %v, MIC %v, %v", p.DevEUI, known, ok, err)
 		return
 	}
+	if next, seen := s.devNonces[id.DevEUI]; seen && p.DevNonce < next {
+		return // a copy, or a nonce of the past
+	}
+	s.devNonces[id.DevEUI] = p.DevNonce + 1
 	s.joinNonce++
 	var addr messages.DevAddr
 	binary.BigEndian.PutUint32(addr[:], s.joinNonce)
@@ -203,7 +213,8 @@ func (s *fakeServer) data(eui messages.EUI64, rx fakeRxpk, phy *lorawan.PHYPaylo
 		d.last = int64(p.FHDR.FCnt)
 		s.publish(d.id, "up", map[string]any{"uplink_message": map[string]any{"f_cnt": p.FHDR.FCnt}}, d.session.DevAddr)
 	}
-	if !isNew && !confirmed || !confirmed && !s.echo {
+	queued := s.queue[d.id.DeviceID]
+	if !isNew && !confirmed || !confirmed && !s.echo && len(queued) == 0 {
 		return
 	}
 	if err := phy.DecryptFRMPayload(lorawan.AES128Key(d.session.AppSKey)); err != nil {
@@ -213,6 +224,10 @@ func (s *fakeServer) data(eui messages.EUI64, rx fakeRxpk, phy *lorawan.PHYPaylo
 	answer := down{fCnt: d.fCntDown, ack: confirmed}
 	if s.echo && p.FPort != nil {
 		answer.fPort, answer.payload = *p.FPort, p.FRMPayload[0].(*lorawan.DataPayload).Bytes
+	}
+	if len(queued) > 0 {
+		answer.fPort, answer.payload = 1, queued[0]
+		s.queue[d.id.DeviceID] = queued[1:]
 	}
 	if s.lie != nil {
 		answer.fCnt = s.lie(answer.fCnt)

@@ -70,7 +70,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{cfg: cfg, out: out, byDevice: map[*Device]*player{}, events: newTracker(time.Now()), pushes: make(chan push, 1024), received: map[uint64]bool{},
+	lines := &lineWriter{w: out}
+	defer lines.close()
+	r := &run{cfg: cfg, out: lines, byDevice: map[*Device]*player{}, events: newTracker(time.Now()), pushes: make(chan push, 1024), received: map[uint64]bool{},
 		rnd:    rand.New(rand.NewPCG(cfg.Seed, 1)),
 		report: Report{Devices: cfg.Devices, EventsWatched: cfg.MQTT != "", Rejected: map[Reason]uint64{}, Refused: map[messages.TxError]uint64{}}}
 	if r.payload, r.size, err = parsePayload(cfg.Payload); err != nil {
@@ -88,7 +90,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	}
 	defer cleanUp()
 	if cfg.MQTT != "" {
-		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events, out); err != nil {
+		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events, lines); err != nil {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
@@ -98,6 +100,24 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	}
 	err = r.play(ctx, states)
 	return r.finish(), errors.Join(err, r.save(states))
+}
+
+// lineWriter lets several goroutines write, until it is closed.
+type lineWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lineWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+func (l *lineWriter) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.w = io.Discard
 }
 
 // provision registers application, formatter and devices, and gives the API key for MQTT.
