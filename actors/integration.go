@@ -1,0 +1,249 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lorikeet/messages"
+)
+
+// Integration takes the events of one application to another system. Order, retries, concurrency and the place in the log are not its business.
+type Integration interface {
+	// Deliver returns nil once the other system has the event. It is called at once for several devices, never twice at once for one device,
+	// and gives up when ctx ends. An error that wraps messages.ErrPermanent says that a retry can't help; if such an error also has
+	// Tries() int, it is believed only after that many tries. An error with RetryAfter() time.Duration puts the next try off.
+	// The text of the error is shown to the owner of the application: no secrets.
+	Deliver(ctx context.Context, e messages.LogEntry) error
+	// Wants says whether events of the type are to be delivered. It must not block.
+	Wants(t messages.EventType) bool
+	// Close releases what Deliver uses. It is called once, when no Deliver is running.
+	Close() error
+}
+
+// IntegrationLog is the durable log of the applications, and the places of the integrations in it.
+type IntegrationLog interface {
+	// ReadLog gives up to max entries with Seq above after, in order; none at the end of the log.
+	ReadLog(ctx context.Context, app string, after uint64, max int) ([]messages.LogEntry, error)
+	// LogRange gives the first and last Seq that the log holds. If it holds none, first is last+1.
+	LogRange(ctx context.Context, app string) (first, last uint64, err error)
+	// WatchLog gives a channel that receives after each append (several may be one), until the returned function is called.
+	WatchLog(app string) (<-chan struct{}, func())
+	LoadCursor(ctx context.Context, name string) (uint64, bool, error)
+	// SaveCursor is durable when it returns.
+	SaveCursor(ctx context.Context, name string, seq uint64) error
+}
+
+// IntegrationConfig is what the actor must know of an integration beside how to deliver.
+type IntegrationConfig struct {
+	Application string
+	Kind        string    // "webhook", "nats" or "mqtt"; a metric label
+	ID          string    // of the webhook or pub/sub integration
+	Created     time.Time // a new integration begins with the first event of this time or later; zero: at the end of the log
+	Paused      bool      // events wait in the log
+	Concurrency int       // devices served at once; 0 = 16
+}
+
+// IntegrationState says what an integration is doing.
+type IntegrationState string
+
+const (
+	IntegrationStarting IntegrationState = "starting"
+	IntegrationRunning  IntegrationState = "running"
+	IntegrationPaused   IntegrationState = "paused"
+	IntegrationOpen     IntegrationState = "open"    // the circuit is open: nothing got through for many tries, only probes are sent
+	IntegrationInvalid  IntegrationState = "invalid" // its configuration can't work; LastError says why
+	IntegrationStopped  IntegrationState = "stopped"
+)
+
+// IntegrationStatus is a view of an integration at one moment. Counts are since the start of the server or the last change of its configuration.
+type IntegrationStatus struct {
+	State           IntegrationState
+	Cursor          uint64        // everything up to here is settled
+	Lag             uint64        // entries of the log after Cursor
+	OldestAge       time.Duration // of the first entry after Cursor; 0 if there is none
+	Delivered       uint64
+	Failed          uint64 // tries that failed
+	DeadLetters     uint64 // events given up
+	Lost            uint64 // events that the log dropped before they were delivered
+	FailedAttempts  uint64 // in a row
+	LastError       string // at most 1 KiB
+	LastFailedAt    time.Time
+	LastDeliveredAt time.Time
+}
+
+// IntegrationsConfig of NewIntegrations. All fields are optional.
+type IntegrationsConfig struct {
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer
+	BackoffCap  time.Duration    // longest wait between two tries of one event; 0 = 15 minutes
+	GiveUpAge   time.Duration    // age at which an event that alone keeps failing is given up; 0 = 72 hours
+	SaveEvery   time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
+	Now         func() time.Time // nil = time.Now
+	Random      func() float64   // in [0,1); nil = math/rand/v2
+	outageCap   time.Duration
+	deliverTime time.Duration
+}
+
+// Integrations starts, replaces and stops the integration actors of this node. Its methods may be called at once.
+type Integrations struct {
+	root    *actor.RootContext
+	log     IntegrationLog
+	cfg     IntegrationsConfig
+	metrics *integrationMetrics
+
+	mu      sync.Mutex
+	stopped bool
+	running map[string]*integrationHandle
+	tails   map[string]<-chan struct{} // closed when the last actor of a key has ended
+}
+
+type integrationHandle struct {
+	pid    *actor.PID
+	runner *integrationRunner
+}
+
+// NewIntegrations makes a manager without integrations.
+func NewIntegrations(root *actor.RootContext, log IntegrationLog, cfg IntegrationsConfig) *Integrations {
+	m := &Integrations{root: root, log: log, cfg: cfg.withDefaults(), running: map[string]*integrationHandle{}, tails: map[string]<-chan struct{}{}}
+	m.metrics = newIntegrationMetrics(cfg.Metrics, m)
+	return m
+}
+
+// Set starts the integration of key, or replaces it; it returns at once. key is also the name of its cursor ("app/webhook/id"), so it must not
+// change over restarts. The former integration of the key finishes what it is delivering before build is called. If build fails, the
+// integration is IntegrationInvalid until the next Set: its events wait in the log.
+func (m *Integrations) Set(key string, cfg IntegrationConfig, build func() (Integration, error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped {
+		return
+	}
+	m.stopLocked(key, false)
+	r := newIntegrationRunner(key, cfg, build, m.log, m.cfg, m.metrics, m.tails[key])
+	pid := m.root.SpawnPrefix(actor.PropsFromProducer(func() actor.Actor { return &integrationActor{runner: r} }), "integration")
+	m.running[key] = &integrationHandle{pid: pid, runner: r}
+	m.tails[key] = r.done
+}
+
+// Remove stops the integration of key and forgets its place in the log: it was deleted. It returns at once.
+func (m *Integrations) Remove(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopLocked(key, true)
+	done := m.tails[key]
+	if done == nil {
+		return
+	}
+	go func() {
+		<-done
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.tails[key] == done {
+			delete(m.tails, key)
+		}
+	}()
+}
+
+func (m *Integrations) stopLocked(key string, forget bool) {
+	h := m.running[key]
+	if h == nil {
+		return
+	}
+	delete(m.running, key)
+	if forget {
+		h.runner.forget.Store(true)
+	}
+	m.root.Stop(h.pid)
+}
+
+// Stop ends all integrations. Deliveries under way may finish until ctx ends, then they are broken off. It returns when all cursors are saved.
+func (m *Integrations) Stop(ctx context.Context) error {
+	m.mu.Lock()
+	m.stopped = true
+	handles := m.running
+	m.running = map[string]*integrationHandle{}
+	tails := m.tails
+	m.tails = map[string]<-chan struct{}{}
+	m.mu.Unlock()
+	for _, h := range handles {
+		m.root.Stop(h.pid)
+	}
+	for _, done := range tails {
+		select {
+		case <-done:
+			continue
+		case <-ctx.Done():
+		}
+		for _, h := range handles {
+			h.runner.cancel()
+		}
+		<-done
+	}
+	m.metrics.unregister()
+	return ctx.Err()
+}
+
+// Status of the integration of key; ok is false if there is none here.
+func (m *Integrations) Status(ctx context.Context, key string) (status IntegrationStatus, ok bool) {
+	m.mu.Lock()
+	h := m.running[key]
+	m.mu.Unlock()
+	if h == nil {
+		return IntegrationStatus{}, false
+	}
+	return h.runner.statusNow(ctx), true
+}
+
+func (m *Integrations) runners() []*integrationRunner {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*integrationRunner, 0, len(m.running))
+	for _, h := range m.running {
+		out = append(out, h.runner)
+	}
+	return out
+}
+
+// integrationActor gives an integration its place among the actors. The work is done by the runner, which never blocks the mailbox.
+type integrationActor struct{ runner *integrationRunner }
+
+func (a *integrationActor) Receive(c actor.Context) {
+	switch c.Message().(type) {
+	case *actor.Started:
+		a.runner.start()
+	case *actor.Stopping:
+		a.runner.stop()
+	}
+}
+
+// integrationStartAt finds the place after which a new integration begins: before the first entry of the log at or after created.
+// Entries are in the order of their times but for fractions of a second, so a binary search finds it.
+func integrationStartAt(ctx context.Context, log IntegrationLog, app string, created time.Time) (uint64, error) {
+	first, last, err := log.LogRange(ctx, app)
+	if err != nil || created.IsZero() || last < first {
+		return last, err
+	}
+	low, high := max(first, 1), last+1 // the answer is in [low, high]
+	for low < high {
+		mid := low + (high-low)/2
+		entries, err := log.ReadLog(ctx, app, mid-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(entries) > 0 && entries[0].Time.Before(created) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low - 1, nil
+}
+
+// errIntegrationStopped ends the waits of a runner.
+var errIntegrationStopped = errors.New("stopped")

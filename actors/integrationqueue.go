@@ -1,0 +1,409 @@
+package actors
+
+import (
+	"container/heap"
+	"errors"
+	"time"
+
+	"lorikeet/messages"
+)
+
+// integrationLimits are the numbers of the delivery rules.
+type integrationLimits struct {
+	Concurrency     int           // deliveries at once, one a device
+	WindowEntries   int           // events held in memory
+	WindowBytes     int           // and their size
+	LaneEntries     int           // events of one device held in memory; of the others only the place in the log is known
+	HeldEntries     int           // places in the log known but not in memory; at this number reading ahead stops
+	BackoffBase     time.Duration // wait after the first failure; doubles, full jitter
+	BackoffCap      time.Duration // while other events get through
+	OutageCap       time.Duration // while nothing gets through, and for the probes of an open circuit
+	MaxRetryAfter   time.Duration // a longer wish of the other side is cut to this
+	OpenAfter       int           // failures in a row that open the circuit
+	GiveUpAge       time.Duration // an event this old that alone keeps failing becomes a dead letter
+	GiveUpTries     int           // and has failed at least this often
+	DeliveryTimeout time.Duration
+}
+
+func defaultIntegrationLimits() integrationLimits {
+	return integrationLimits{
+		Concurrency: 16, WindowEntries: 1000, WindowBytes: 8 << 20, LaneEntries: 64, HeldEntries: 100_000,
+		BackoffBase: time.Second, BackoffCap: 15 * time.Minute, OutageCap: 30 * time.Second, MaxRetryAfter: time.Hour,
+		OpenAfter: 10, GiveUpAge: 72 * time.Hour, GiveUpTries: 5, DeliveryTimeout: 30 * time.Second,
+	}
+}
+
+// integrationQueue decides which event is delivered next and what follows from the outcome. It has no clock, no log and no goroutine:
+// the time and a random number in [0,1) come in with each call.
+//
+// Each device has a lane, which is strictly first in, first out. A lane is ready, busy (its head is being delivered) or waiting
+// (its head failed). A waiting lane keeps no event in memory, only the places in the log, so that devices that fail do not use up the
+// window that the others need.
+type integrationQueue struct {
+	limits integrationLimits
+	read   uint64 // everything up to here was taken in
+	lanes  map[messages.DeviceID]*integrationLane
+	ready  []*integrationLane // oldest first
+	wait   integrationLaneHeap
+	busy   int
+
+	bodies, bytes, held int // in memory, their size, known by place only
+
+	failures    int // in a row
+	open        bool
+	probing     bool
+	opens       int // probes that failed since the circuit opened
+	openUntil   time.Time
+	lastSuccess time.Time
+}
+
+type integrationLane struct {
+	device       messages.DeviceID
+	bodies       []messages.LogEntry // the first events of the lane
+	held         []uint64            // places of those after them
+	busy         bool
+	tries        int // of the head
+	failingSince time.Time
+	notBefore    time.Time
+	refused      bool // the last failure was permanent: the end of an outage does not shorten the wait
+}
+
+// integrationStep is what to do now: deliver Entry, or fetch the events of Fetch from the log, or (neither) wait until Wake, if it is set.
+type integrationStep struct {
+	Entry *messages.LogEntry
+	Fetch *integrationLane
+	Wake  time.Time
+}
+
+// integrationOutcome says what a delivery came to.
+type integrationOutcome int
+
+const (
+	outcomeDelivered integrationOutcome = iota
+	outcomeRetry
+	outcomeDead
+)
+
+func newIntegrationQueue(limits integrationLimits, cursor uint64) *integrationQueue {
+	return &integrationQueue{limits: limits, read: cursor, lanes: map[messages.DeviceID]*integrationLane{}}
+}
+
+// room says how many events may be read ahead now.
+func (q *integrationQueue) room() int {
+	if q.open || q.bytes >= q.limits.WindowBytes || q.held >= q.limits.HeldEntries {
+		return 0
+	}
+	return max(0, q.limits.WindowEntries-q.bodies)
+}
+
+// add takes the next event of the log. A gap before it (the log was trimmed) is simply passed.
+func (q *integrationQueue) add(e messages.LogEntry, wanted bool) {
+	if e.Seq <= q.read {
+		return
+	}
+	q.read = e.Seq
+	if !wanted {
+		return
+	}
+	l := q.lanes[e.Device]
+	if l == nil {
+		l = &integrationLane{device: e.Device}
+		q.lanes[e.Device] = l
+		q.ready = append(q.ready, l)
+	}
+	if l.tries > 0 || len(l.held) > 0 || len(l.bodies) >= q.limits.LaneEntries {
+		l.held = append(l.held, e.Seq)
+		q.held++
+		return
+	}
+	l.bodies = append(l.bodies, e)
+	q.bodies++
+	q.bytes += integrationEntrySize(e)
+}
+
+// integrationEntrySize is roughly what an event costs in memory.
+func integrationEntrySize(e messages.LogEntry) int { return len(e.JSON) + 256 }
+
+// next gives the next thing to do. A delivery that it gives must be settled by done, abandoned by requeue.
+func (q *integrationQueue) next(now time.Time) integrationStep {
+	if q.busy >= q.limits.Concurrency {
+		return integrationStep{}
+	}
+	if q.open {
+		return q.probe(now)
+	}
+	for len(q.wait) > 0 && !q.wait[0].notBefore.After(now) {
+		q.ready = append(q.ready, heap.Pop(&q.wait).(*integrationLane))
+	}
+	if len(q.ready) == 0 {
+		if len(q.wait) > 0 {
+			return integrationStep{Wake: q.wait[0].notBefore}
+		}
+		return integrationStep{}
+	}
+	return q.take()
+}
+
+// probe is next while the circuit is open: one delivery at a time, of another device each time.
+func (q *integrationQueue) probe(now time.Time) integrationStep {
+	if q.probing || q.busy > 0 {
+		return integrationStep{}
+	}
+	if now.Before(q.openUntil) {
+		return integrationStep{Wake: q.openUntil}
+	}
+	if len(q.ready) == 0 {
+		if len(q.wait) == 0 { // cannot be: what failed waits
+			q.close()
+			return integrationStep{}
+		}
+		q.ready = append(q.ready, heap.Pop(&q.wait).(*integrationLane))
+	}
+	step := q.take()
+	q.probing = step.Entry != nil
+	return step
+}
+
+func (q *integrationQueue) take() integrationStep {
+	l := q.ready[0]
+	if len(l.bodies) == 0 {
+		return integrationStep{Fetch: l}
+	}
+	q.ready = q.ready[1:]
+	l.busy = true
+	q.busy++
+	return integrationStep{Entry: &l.bodies[0]}
+}
+
+// fetchRange says what to read from the log for a lane without events in memory.
+func (q *integrationQueue) fetchRange(l *integrationLane) (after uint64, count int) {
+	count = min(32, q.limits.WindowEntries-q.bodies)
+	if l.tries > 0 || q.bytes >= q.limits.WindowBytes {
+		count = 1
+	}
+	count = max(count, 1)
+	return l.held[0] - 1, count
+}
+
+// fetched gives the events read for a lane, in order, from the place that fetchRange named. It returns how many events of the lane
+// are no longer in the log.
+func (q *integrationQueue) fetched(l *integrationLane, entries []messages.LogEntry) (lost int) {
+	take := func() { l.held = l.held[1:]; q.held-- }
+	for _, e := range entries {
+		for len(l.held) > 0 && l.held[0] < e.Seq {
+			take()
+			lost++
+		}
+		if len(l.held) == 0 || len(l.bodies) >= q.limits.LaneEntries {
+			break
+		}
+		if l.held[0] != e.Seq {
+			continue
+		}
+		take()
+		l.bodies = append(l.bodies, e)
+		q.bodies++
+		q.bytes += integrationEntrySize(e)
+	}
+	if len(entries) == 0 { // the end of the log: nothing of what was known is left
+		lost += len(l.held)
+		q.held -= len(l.held)
+		l.held = nil
+	}
+	if lost > 0 {
+		l.forgive()
+	}
+	if len(l.bodies) == 0 && len(l.held) == 0 {
+		q.drop(l)
+	}
+	return lost
+}
+
+// drop removes an empty lane that stands in ready.
+func (q *integrationQueue) drop(l *integrationLane) {
+	for i, r := range q.ready {
+		if r == l {
+			q.ready = append(q.ready[:i:i], q.ready[i+1:]...)
+			break
+		}
+	}
+	delete(q.lanes, l.device)
+}
+
+func (l *integrationLane) forgive() {
+	l.tries, l.failingSince, l.notBefore, l.refused = 0, time.Time{}, time.Time{}, false
+}
+
+// requeue puts a delivery back that was broken off by ourselves: no outcome.
+func (q *integrationQueue) requeue(e messages.LogEntry) {
+	if l := q.lanes[e.Device]; l != nil && l.busy {
+		l.busy, q.probing = false, false
+		q.busy--
+		q.ready = append([]*integrationLane{l}, q.ready...)
+	}
+}
+
+// done settles the delivery of e. random is in [0,1).
+func (q *integrationQueue) done(e messages.LogEntry, now time.Time, err error, random float64) integrationOutcome {
+	l := q.lanes[e.Device]
+	if l == nil || !l.busy {
+		return outcomeRetry
+	}
+	probe := q.probing
+	l.busy, q.probing = false, false
+	q.busy--
+	switch {
+	case err == nil:
+		q.failures, q.lastSuccess = 0, now
+		q.close()
+		q.pop(l)
+		return outcomeDelivered
+	case errors.Is(err, messages.ErrPermanent):
+		l.tries++
+		q.close() // the other side answers; it is this event that it refuses
+		if l.tries >= integrationTries(err) {
+			q.pop(l)
+			return outcomeDead
+		}
+		q.postpone(l, now, err, random)
+		l.refused = true
+		return outcomeRetry
+	}
+	l.tries++
+	q.failures++
+	if !q.open && l.tries >= q.limits.GiveUpTries && now.Sub(e.Time) > q.limits.GiveUpAge && q.lastSuccess.After(l.failingSince) && !l.failingSince.IsZero() {
+		q.pop(l)
+		return outcomeDead
+	}
+	q.postpone(l, now, err, random)
+	q.fail(now, err, random, probe)
+	return outcomeRetry
+}
+
+// fail counts a failure against the circuit. One that was under way when the circuit opened changes nothing.
+func (q *integrationQueue) fail(now time.Time, err error, random float64, probe bool) {
+	switch {
+	case q.open && !probe:
+		return
+	case q.open:
+		q.opens++
+	case q.failures >= q.limits.OpenAfter:
+		q.open, q.opens = true, 0
+	default:
+		return
+	}
+	// Half of the wait is fixed, so that a dead endpoint sees few probes.
+	wait := integrationBackoff(q.limits.BackoffBase, q.limits.OutageCap, q.opens, (1+random)/2)
+	q.openUntil = now.Add(max(wait, q.retryAfter(err)))
+}
+
+// close ends an outage: every event that failed for it is tried again at once.
+func (q *integrationQueue) close() {
+	if !q.open {
+		return
+	}
+	q.open, q.opens, q.failures = false, 0, 0
+	var stay integrationLaneHeap
+	for len(q.wait) > 0 {
+		l := heap.Pop(&q.wait).(*integrationLane)
+		if l.refused {
+			heap.Push(&stay, l)
+			continue
+		}
+		q.ready = append(q.ready, l)
+	}
+	q.wait = stay
+}
+
+// pop removes the head of a lane.
+func (q *integrationQueue) pop(l *integrationLane) {
+	q.bodies--
+	q.bytes -= integrationEntrySize(l.bodies[0])
+	l.bodies[0] = messages.LogEntry{}
+	l.bodies = l.bodies[1:]
+	l.forgive()
+	if len(l.bodies) == 0 && len(l.held) == 0 {
+		delete(q.lanes, l.device)
+		return
+	}
+	q.ready = append(q.ready, l)
+}
+
+// postpone lets a lane wait, and keeps none of its events in memory.
+func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error, random float64) {
+	if l.failingSince.IsZero() {
+		l.failingSince = now
+	}
+	limit := q.limits.OutageCap
+	if q.lastSuccess.After(l.failingSince) {
+		limit = q.limits.BackoffCap
+	}
+	wait := integrationBackoff(q.limits.BackoffBase, limit, l.tries-1, random)
+	l.notBefore, l.refused = now.Add(max(wait, q.retryAfter(err))), false
+	held := make([]uint64, 0, len(l.bodies)+len(l.held))
+	for _, e := range l.bodies {
+		held = append(held, e.Seq)
+		q.bytes -= integrationEntrySize(e)
+	}
+	q.bodies -= len(l.bodies)
+	q.held += len(l.bodies)
+	l.bodies, l.held = nil, append(held, l.held...)
+	heap.Push(&q.wait, l)
+}
+
+func (q *integrationQueue) retryAfter(err error) time.Duration {
+	var r interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &r) {
+		return 0
+	}
+	return min(max(r.RetryAfter(), 0), q.limits.MaxRetryAfter)
+}
+
+// integrationTries is how often an event that is refused for good is tried before it becomes a dead letter.
+func integrationTries(err error) int {
+	var t interface{ Tries() int }
+	if errors.As(err, &t) {
+		return max(t.Tries(), 1)
+	}
+	return 1
+}
+
+// integrationBackoff is random·min(limit, base·2ⁿ).
+func integrationBackoff(base, limit time.Duration, n int, random float64) time.Duration {
+	d := limit
+	if n < 30 && base<<n < limit {
+		d = base << n
+	}
+	return time.Duration(random * float64(d))
+}
+
+// cursor is the highest place below and at which everything is settled. It costs a look at each device with events in the queue.
+func (q *integrationQueue) cursor() uint64 {
+	c := q.read
+	for _, l := range q.lanes {
+		c = min(c, l.first()-1)
+	}
+	return c
+}
+
+func (l *integrationLane) first() uint64 {
+	if len(l.bodies) > 0 {
+		return l.bodies[0].Seq
+	}
+	return l.held[0]
+}
+
+// integrationLaneHeap orders waiting lanes by the time they may go on.
+type integrationLaneHeap []*integrationLane
+
+func (h integrationLaneHeap) Len() int           { return len(h) }
+func (h integrationLaneHeap) Less(i, j int) bool { return h[i].notBefore.Before(h[j].notBefore) }
+func (h integrationLaneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *integrationLaneHeap) Push(x any)        { *h = append(*h, x.(*integrationLane)) }
+func (h *integrationLaneHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return l
+}

@@ -1,0 +1,68 @@
+package webhook
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"code.dny.dev/ssrf"
+)
+
+// guard decides which addresses a webhook may dial. It looks at the address of each connection, so that names, redirects and
+// odd spellings can't pass by it.
+type guard struct {
+	allow []netip.Prefix
+	rules *ssrf.Guardian
+}
+
+// never are addresses inside private networks that no webhook has business with.
+var never = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"),     // link-local: metadata of most clouds
+	netip.MustParsePrefix("100.100.100.200/32"), // metadata of Alibaba Cloud
+	netip.MustParsePrefix("fd00:ec2::/32"),      // metadata of AWS over IPv6
+	netip.MustParsePrefix("fe80::/10"),
+}
+
+var (
+	privateV4 = []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+		netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10"),
+	}
+	privateV6 = []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7")}
+)
+
+func newGuard(denyPrivate bool, allow []netip.Prefix) *guard {
+	options := []ssrf.Option{ssrf.WithAnyPort()}
+	if !denyPrivate {
+		options = append(options, ssrf.WithAllowedV4Prefixes(privateV4...), ssrf.WithAllowedV6Prefixes(privateV6...))
+	}
+	return &guard{allow: allow, rules: ssrf.New(options...)}
+}
+
+// control is net.Dialer.Control.
+func (g *guard) control(network, address string, c syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("address %q is not valid", address)
+	}
+	ip := at.Addr().Unmap().WithZone("")
+	if contains(g.allow, ip) {
+		return nil
+	}
+	if contains(never, ip) {
+		return fmt.Errorf("address %s is not allowed for webhooks", ip)
+	}
+	if err := g.rules.SafeAddr(ip); err != nil {
+		return fmt.Errorf("address %s is not allowed for webhooks: ask the operator to allow it", ip)
+	}
+	return nil
+}
+
+func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}

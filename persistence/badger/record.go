@@ -1,0 +1,188 @@
+package badger
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"time"
+
+	"lorikeet/messages"
+)
+
+// Every stored value is a record:
+//
+//	1 byte version | 4 bytes CRC-32C over the key and all other bytes of the record | 8 bytes number | payload
+//
+// The number is the Seq of a log entry; of every other record it is the number of the write that made it, which is its revision too.
+const (
+	recordVersion = 1
+	recordHeader  = 1 + 4 + 8
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var errRecord = errors.New("its checksum is wrong")
+
+// newRecord gives room for a record whose payload is appended by the caller. finishRecord completes it.
+func newRecord(size int) []byte { return make([]byte, recordHeader, recordHeader+size) }
+
+func finishRecord(key, record []byte, number uint64) {
+	record[0] = recordVersion
+	binary.BigEndian.PutUint64(record[5:], number)
+	binary.BigEndian.PutUint32(record[1:], checksum(key, record))
+}
+
+func checksum(key, record []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, key)
+	sum = crc32.Update(sum, castagnoli, record[:1])
+	return crc32.Update(sum, castagnoli, record[5:])
+}
+
+// parseRecord gives the number and the payload, which is part of record.
+func parseRecord(key, record []byte) (number uint64, payload []byte, err error) {
+	switch {
+	case len(record) < recordHeader:
+		return 0, nil, errors.New("it is cut short")
+	case checksum(key, record) != binary.BigEndian.Uint32(record[1:]):
+		return 0, nil, errRecord
+	case record[0] != recordVersion:
+		return 0, nil, errors.New("it was written by a newer version of Lorikeet")
+	}
+	return binary.BigEndian.Uint64(record[5:]), record[recordHeader:], nil
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// encodeEvent makes the unfinished record of a log entry; finishRecord gives it its Seq.
+func encodeEvent(e *messages.Event) []byte {
+	b := newRecord(64 + len(e.ID) + len(e.Device.ApplicationID) + len(e.Device.DeviceID) + len(e.Type) + len(e.JSON))
+	b = binary.AppendVarint(b, e.Time.Unix())
+	b = binary.AppendUvarint(b, uint64(e.Time.Nanosecond()))
+	b = appendText(b, e.ID)
+	b = appendText(b, e.Device.ApplicationID)
+	b = appendText(b, e.Device.DeviceID)
+	b = appendText(b, string(e.Type))
+	b = append(b, e.DevEUI[:]...)
+	b = append(b, e.JoinEUI[:]...)
+	b = append(b, e.DevAddr[:]...)
+	return append(b, e.JSON...)
+}
+
+// decodeEvent is the inverse of encodeEvent on the payload. JSON is part of payload.
+func decodeEvent(payload []byte) (messages.Event, error) {
+	var e messages.Event
+	r := reader{b: payload}
+	e.Time = r.time()
+	e.ID = r.text()
+	e.Device.ApplicationID = r.text()
+	e.Device.DeviceID = r.text()
+	e.Type = messages.EventType(r.text())
+	copy(e.DevEUI[:], r.next(8))
+	copy(e.JoinEUI[:], r.next(8))
+	copy(e.DevAddr[:], r.next(4))
+	if r.short {
+		return messages.Event{}, errors.New("it is cut short")
+	}
+	e.JSON = r.b
+	return e, nil
+}
+
+// eventTime gives the Time of a log entry's payload alone.
+func eventTime(payload []byte) time.Time {
+	r := reader{b: payload}
+	return r.time()
+}
+
+// reader takes fields off the front of b. After a field that is not there, short is set and all fields are zero.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.b, r.short = nil, true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) next(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.b, r.short = nil, true
+		return nil
+	}
+	f := r.b[:n]
+	r.b = r.b[n:]
+	return f
+}
+
+func (r *reader) text() string { return string(r.next(r.uvarint())) }
+
+func (r *reader) time() time.Time {
+	sec, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.b, r.short = nil, true
+		return time.Time{}
+	}
+	r.b = r.b[n:]
+	nsec := r.uvarint()
+	if r.short || nsec >= uint64(time.Second) {
+		r.short = true
+		return time.Time{}
+	}
+	return time.Unix(sec, int64(nsec)).UTC()
+}
+
+// logMeta is the record of an application's log: entries floor..last may be in the database, first..last are visible.
+type logMeta struct {
+	floor, first, last uint64
+	bytes              uint64 // of the visible entries, keys included
+}
+
+func encodeMeta(m logMeta) []byte {
+	b := newRecord(40)
+	for _, v := range [...]uint64{m.floor, m.first, m.last, m.bytes} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+func decodeMeta(payload []byte) (logMeta, error) {
+	r := reader{b: payload}
+	m := logMeta{floor: r.uvarint(), first: r.uvarint(), last: r.uvarint(), bytes: r.uvarint()}
+	if r.short || m.floor == 0 || m.floor > m.first || m.first > m.last+1 {
+		return logMeta{}, errors.New("it makes no sense")
+	}
+	return m, nil
+}
+
+// state is the one record that is part of every transaction.
+type state struct {
+	store  uint64 // random, made once: tells that the high-water file belongs to this database
+	writes uint64 // the number of the last write
+	digest uint64 // over all tracked records, see tracked
+}
+
+func encodeState(s state) []byte {
+	b := newRecord(24)
+	b = binary.BigEndian.AppendUint64(b, s.store)
+	b = binary.BigEndian.AppendUint64(b, s.writes)
+	return binary.BigEndian.AppendUint64(b, s.digest)
+}
+
+func decodeState(payload []byte) (state, error) {
+	if len(payload) != 24 {
+		return state{}, errors.New("it has a wrong length")
+	}
+	return state{
+		store:  binary.BigEndian.Uint64(payload),
+		writes: binary.BigEndian.Uint64(payload[8:]),
+		digest: binary.BigEndian.Uint64(payload[16:]),
+	}, nil
+}

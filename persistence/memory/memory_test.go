@@ -1,0 +1,13 @@
+package memory_test
+
+import (
+	"testing"
+
+	"lorikeet/persistence/memory"
+	"lorikeet/persistence/persistencetest"
+)
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	persistencetest.Run(t, func(*testing.T) persistencetest.Store { return memory.New() })
+}
