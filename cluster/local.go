@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,20 +51,18 @@ type activation struct {
 
 // LocalConfig configures Local.
 type LocalConfig struct {
-	IdleAfter time.Duration // an actor without messages for this long is stopped; 5 min if zero
+	System    *actor.ActorSystem // shut down by its owner, after Stop
+	IdleAfter time.Duration      // an actor without messages for this long is stopped; 5 min if zero
 	Clock     func() time.Time
-	Log       *slog.Logger
 }
 
-// StartLocal starts an actor system. newActor makes the actor of a device; it must be trivial, for a panic in it would be the actor's end.
+// StartLocal starts to serve. newActor makes the actor of a device; it must be trivial, for a panic in it would be the actor's end.
 func StartLocal(cfg LocalConfig, newActor func(messages.DeviceID) actor.Actor) *Local {
 	if cfg.IdleAfter == 0 {
 		cfg.IdleAfter = 5 * time.Minute
 	}
-	logger := cfg.Log.With("component", "actors")
 	l := &Local{
-		cfg:    cfg,
-		system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })),
+		cfg: cfg, system: cfg.System,
 		props: func(id messages.DeviceID) *actor.Props {
 			return actor.PropsFromProducer(func() actor.Actor { return newActor(id) }, actor.WithGuardian(stopOnFailure))
 		},
@@ -212,6 +209,5 @@ func (l *Local) Stop(ctx context.Context) error {
 			}
 		}
 	}
-	l.system.Shutdown()
 	return nil
 }
