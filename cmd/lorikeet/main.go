@@ -1,4 +1,164 @@
-// Command lorikeet is a LoRaWAN server in one binary.
+// Command lorikeet is a LoRaWAN server in one binary: radio gateways, devices, MQTT, webhooks, NATS and REST, with nothing else to install.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"lorikeet/formatters"
+)
+
+// version is set by the Makefile; without it, what the build knows is used.
+var version = "dev"
+
+// cli are the sub-commands.
+type cli struct {
+	Serve    serveCommand    `cmd:"" help:"Run the server. Without flags it keeps its data in ./lorikeet-data and listens on the ports of The Things Stack."`
+	Simulate simulateCommand `cmd:"" help:"Run simulated radio gateways and devices against a server."`
+	Demo     demoCommand     `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
+	Config   configCommand   `cmd:"" help:"Print the effective configuration, each key with what it means."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+}
+
+// configFlags are shared by all commands that read the configuration. Flags win over the environment, which wins over the file.
+type configFlags struct {
+	ConfigFile string `name:"config" short:"c" env:"LORIKEET_CONFIG" type:"path" placeholder:"FILE" help:"Configuration file (YAML)."`
+	Data       string `placeholder:"DIR" help:"Folder of the store."`
+	HTTP       string `name:"http" placeholder:"ADDR" help:"Address of the REST API (default :1885)."`
+	MQTT       string `name:"mqtt" placeholder:"ADDR" help:"Address of the MQTT broker (default :1883)."`
+	UDP        string `name:"udp" placeholder:"ADDR" help:"Address for radio gateways that speak Semtech UDP (default :1700)."`
+	PublicURL  string `name:"public-url" placeholder:"URL" help:"How webhook receivers reach this server."`
+	LogLevel   string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error."`
+}
+
+func (f *configFlags) load() (Config, error) {
+	cfg := DefaultConfig()
+	if f.ConfigFile != "" {
+		if err := cfg.readFile(f.ConfigFile); err != nil {
+			return cfg, fmt.Errorf("configuration: %w", err)
+		}
+	}
+	if err := cfg.readEnv(os.LookupEnv); err != nil {
+		return cfg, fmt.Errorf("configuration: %w", err)
+	}
+	for _, o := range []struct {
+		flag string
+		key  *string
+	}{{f.Data, &cfg.Data}, {f.HTTP, &cfg.HTTP.Listen}, {f.MQTT, &cfg.MQTT.Listen}, {f.UDP, &cfg.UDP.Listen}, {f.PublicURL, &cfg.HTTP.PublicURL}, {f.LogLevel, &cfg.Log.Level}} {
+		if o.flag != "" {
+			*o.key = o.flag
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+type serveCommand struct {
+	configFlags
+}
+
+// Run serves until SIGTERM or SIGINT, then finishes what was accepted.
+func (c *serveCommand) Run(ctx context.Context) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg.Log, os.Stderr)
+	log.Info("starting", "version", buildVersion(), "data", cfg.Data)
+	s, err := startServer(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	s.announce(os.Stdout)
+	var failure error
+	select {
+	case <-ctx.Done():
+		log.Info("stopping; what was accepted is finished first")
+	case failure = <-s.failed:
+		log.Error("a part can't go on; stopping, so that the next start finds out what is durable", "err", failure)
+	}
+	closing, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if err := s.Close(closing); err != nil {
+		return errors.Join(failure, fmt.Errorf("stop: %w", err))
+	}
+	log.Info("stopped")
+	return failure
+}
+
+// announce tells a person where the parts listen, and the admin key if one was made at this start.
+func (s *server) announce(w io.Writer) {
+	if s.createdKey != "" {
+		fmt.Fprintf(w, "\nAdmin API key, shown only now:\n\n    %s\n\n", s.createdKey)
+	}
+	fmt.Fprintf(w, "Lorikeet is ready: REST %s", s.rest.Addr())
+	if s.broker != nil {
+		fmt.Fprintf(w, ", MQTT %s", s.broker.Addr())
+	}
+	if s.udp != nil {
+		fmt.Fprintf(w, ", radio gateways (Semtech UDP) %s", s.udp.Addr())
+	}
+	fmt.Fprintln(w)
+}
+
+type configCommand struct {
+	configFlags
+}
+
+func (c *configCommand) Run() error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	return cfg.Write(os.Stdout)
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run() error {
+	fmt.Println("lorikeet " + buildVersion())
+	return nil
+}
+
+func buildVersion() string {
+	if version != "dev" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return version
+}
+
+// workerCommand is how the server calls itself to run payload formatters; it is not for people.
+const workerCommand = "formatter-worker"
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == workerCommand {
+		if err := formatters.RunWorker(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	k := kong.Parse(&cli{}, kong.Name("lorikeet"), kong.Description("A LoRaWAN server in one binary."), kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "lorikeet: "+strings.TrimSpace(err.Error()))
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"lorikeet/actors"
+	"lorikeet/cluster"
+	"lorikeet/formatters"
+	"lorikeet/gateways"
+	"lorikeet/gateways/broker"
+	"lorikeet/gateways/radio/semtechudp"
+	"lorikeet/gateways/rest"
+	"lorikeet/gateways/webhook"
+	"lorikeet/messages"
+	"lorikeet/persistence"
+	"lorikeet/persistence/badger"
+	"lorikeet/persistence/registry"
+)
+
+// server is one running node. Its parts are started in the order of the fields and stopped in the order that Close says.
+type server struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *prometheus.Registry
+
+	store        *badger.Store
+	registry     *registry.Registry
+	scripts      *formatters.Set
+	system       *actor.ActorSystem
+	directory    *cluster.Directory
+	router       *cluster.Local
+	devices      *actors.Devices
+	ingress      *actors.Ingress
+	transmitter  *actors.Transmitter
+	integrations *actors.Integrations
+	connector    *connector
+	broker       *broker.Server
+	feeds        *feeds
+	udp          *semtechudp.Server
+	rest         *rest.Server
+
+	failed     chan error // a part that can't go on
+	createdKey string     // admin key made at this start, to be shown once
+	unwatch    func()
+}
+
+// random is what the pure parts must not make themselves.
+type random struct{}
+
+func (random) ULID(now time.Time) string {
+	id, err := ulid.New(ulid.Timestamp(now), ulid.DefaultEntropy())
+	if err != nil {
+		id = ulid.MustNew(ulid.Timestamp(now), rand.Reader)
+	}
+	return id.String()
+}
+
+func (random) Bytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails since Go 1.24
+	return b
+}
+
+// startServer opens the store and starts every part. What was started is closed again if a later part fails.
+func startServer(ctx context.Context, cfg Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			_ = s.Close(closing)
+		}
+	}()
+	for _, start := range []func(context.Context) error{s.openStore, s.startDevices, s.startIntegrations, s.startDoors} {
+		if err := start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *server) openStore(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	kek, err := s.kek()
+	if err != nil {
+		return err
+	}
+	retention := s.cfg.Store.Retention
+	s.store, err = badger.Open(badger.Config{
+		Dir: filepath.Join(s.cfg.Data, "store"), Sealer: persistence.NewSealer(kek), Logger: s.log.With("component", "store"), Metrics: s.metrics,
+		Retention: retention, MinFreeBytes: uint64(s.cfg.Store.MinFreeBytes),
+		OnFailure: func(err error) { s.failed <- fmt.Errorf("store: %w", err) },
+	})
+	if err != nil {
+		return err
+	}
+	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log.With("component", "registry")})
+	if err != nil {
+		return err
+	}
+	s.createdKey, err = s.registry.EnsureAdminKey(ctx, string(s.cfg.AdminKey))
+	return err
+}
+
+func (s *server) kek() (persistence.KEK, error) {
+	if s.cfg.KEK != "" {
+		return persistence.ParseKEK(string(s.cfg.KEK))
+	}
+	return persistence.LoadOrCreateKEK(filepath.Join(s.cfg.Data, "key-encryption-key"))
+}
+
+func (s *server) startDevices(ctx context.Context) error {
+	netID, err := parseNetID(s.cfg.NetID)
+	if err != nil {
+		return err
+	}
+	s.scripts, err = formatters.Open(formatters.Config{
+		Workers: s.cfg.Scripts.Workers, Timeout: s.cfg.Scripts.Timeout, Log: s.log.With("component", "formatters"), Registerer: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.directory = cluster.NewDirectory()
+	metrics := actors.NewMetrics(s.metrics)
+	s.transmitter = actors.NewTransmitter(actors.TransmitterConfig{
+		Send: s.send, Clock: time.Now, Log: s.log.With("component", "transmitter"), Registerer: s.metrics,
+	})
+	cfg := &actors.DeviceConfig{
+		Store: s.store, Registry: s.registry, Formatters: s.scripts, Index: s.directory, Transmitter: s.transmitter, Random: random{},
+		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
+		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
+		Settled: func(n int) { s.ingress.Settled(n) },
+	}
+	n, err := actors.LoadIndex(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	s.log.Info("directory is built", "devices", n)
+	quiet := demoted{s.log.With("component", "actors").Handler()}
+	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(quiet) }))
+	s.router = cluster.StartLocal(cluster.LocalConfig{System: s.system, IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now},
+		func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })
+	s.devices = actors.NewDevices(cfg, s.router)
+	s.ingress = actors.NewIngress(actors.IngressConfig{
+		Directory: s.directory, Registry: s.registry, Router: s.router, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now,
+	})
+	s.metrics.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_devices_awake", Help: "Device actors in memory."}, func() float64 { return float64(s.router.Alive()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_devices_with_session", Help: "Devices in the directory."}, func() float64 { return float64(s.directory.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_frames_in_flight", Help: "Frames handed to device actors and not settled."}, func() float64 { return float64(s.ingress.InFlight()) }),
+	)
+	return nil
+}
+
+// send reaches a radio gateway through whichever door it is connected to.
+func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxError {
+	if s.udp == nil {
+		return messages.TxNoPath
+	}
+	return s.udp.Send(ctx, req)
+}
+
+func (s *server) startIntegrations(ctx context.Context) error {
+	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks})
+	if err != nil {
+		return err
+	}
+	s.integrations = actors.NewIntegrations(s.system.Root, s.store, actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics})
+	s.connector = &connector{
+		registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
+	}
+	return s.connector.start(ctx)
+}
+
+func (s *server) publicURL() string {
+	if s.cfg.HTTP.PublicURL != "" {
+		return s.cfg.HTTP.PublicURL
+	}
+	_, port, err := net.SplitHostPort(s.cfg.HTTP.Listen)
+	if err != nil || port == "0" {
+		port = "1885"
+	}
+	return "http://localhost:" + port
+}
+
+// Close stops the parts: doors that take in first, then what works on it, then what carries it on, the store last. Commits that were begun end,
+// and integrations save their place.
+func (s *server) Close(ctx context.Context) error {
+	var errs []error
+	note := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	if s.udp != nil {
+		note("radio gateways", s.udp.Close())
+	}
+	if s.rest != nil {
+		note("REST", s.rest.Close(ctx))
+	}
+	if s.router != nil {
+		s.drain(ctx)
+		note("devices", s.router.Stop(ctx))
+	}
+	if s.feeds != nil {
+		s.feeds.stop()
+	}
+	if s.broker != nil {
+		note("MQTT", s.broker.Close(ctx))
+	}
+	if s.integrations != nil {
+		note("integrations", s.integrations.Stop(ctx))
+	}
+	if s.connector != nil {
+		s.connector.stop()
+	}
+	if s.transmitter != nil {
+		s.transmitter.Close()
+	}
+	if s.system != nil {
+		s.system.Shutdown()
+	}
+	if s.scripts != nil {
+		note("formatters", s.scripts.Close())
+	}
+	if s.store != nil {
+		note("store", s.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// drain waits until the frames that were taken in are decided.
+func (s *server) drain(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(3 * time.Second)
+	for s.ingress.InFlight() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// newLogger writes to w as the configuration says.
+func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // checked by Validate
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// demoted lowers what the actor system says of itself by one level: its notices are of no use to an operator.
+type demoted struct{ slog.Handler }
+
+func (d demoted) Enabled(ctx context.Context, l slog.Level) bool { return d.Handler.Enabled(ctx, l-4) }
+func (d demoted) Handle(ctx context.Context, r slog.Record) error {
+	r.Level -= 4
+	return d.Handler.Handle(ctx, r)
+}
+func (d demoted) WithAttrs(a []slog.Attr) slog.Handler { return demoted{d.Handler.WithAttrs(a)} }
+func (d demoted) WithGroup(name string) slog.Handler   { return demoted{d.Handler.WithGroup(name)} }
+
+var _ = promhttp.Handler
