@@ -293,9 +293,13 @@ func repeat(m *MAC) (Transmission, error) {
 	return t, nil
 }
 
-// Replay puts bytes on air as they are, as an attacker does. The device's state is not touched.
-func (d *Device) Replay(t Transmission) {
-	for _, g := range d.heardBy {
+// Replay puts a transmission on air again as it is, as an attacker does, where the given radio gateways hear it (none: those
+// that hear the device). The device's state is not touched.
+func (d *Device) Replay(t Transmission, heardBy ...*Gateway) {
+	if len(heardBy) == 0 {
+		heardBy = d.heardBy
+	}
+	for _, g := range heardBy {
 		g.hear(t, true, nil)
 	}
 }

@@ -139,6 +139,30 @@ func TestFCntDownReuseIsReported(t *testing.T) {
 	}
 }
 
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, ABP, func(s *fakeServer) { s.echo = true }, AirConfig{})
+	up := b.send(t, Uplink{FPort: 1, Payload: []byte("x")})
+	b.wait(t)
+	b.device.Replay(up, b.gateways[1])
+	b.send(t, Uplink{FPort: 1, Payload: []byte("y")})
+	if d := b.wait(t); string(d.Payload) != "y" {
+		t.Errorf("got %+v", d)
+	}
+	for _, g := range b.gateways {
+		want := uint64(2)
+		if g == b.gateways[1] {
+			want = 3
+		}
+		if n := g.Stats().Sent; n != want {
+			t.Errorf("%s sent %d frames, want %d", g.EUI(), n, want)
+		}
+	}
+	if s := b.device.State(); s.FCntUp != 2 {
+		t.Errorf("state %+v", s)
+	}
+}
+
 // TestRefusedInRX1 lets the radio gateway refuse RX1: the server sends the same bytes in RX2, which is no reuse.
 func TestRefusedInRX1(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/brocaar/lorawan/airtime"
+	"golang.org/x/net/ipv4"
 
 	"lorikeet/messages"
 )
@@ -262,23 +263,32 @@ func appendMHz(b []byte, hz uint32) []byte {
 	return b
 }
 
+// readPush counts the PUSH_ACKs. It lets some gather before it reads again: at thousands of uplinks a second the wake-ups would
+// cost more CPU than the reading.
 func (g *Gateway) readPush() {
 	defer g.wg.Done()
-	var b [64]byte
+	c := ipv4.NewPacketConn(g.push) // ReadBatch is the same for IPv6
+	batch := make([]ipv4.Message, 32)
+	for i := range batch {
+		batch[i].Buffers = [][]byte{make([]byte, 64)}
+	}
 	for {
-		n, err := g.push.Read(b[:])
-		switch {
-		case errors.Is(err, net.ErrClosed):
+		n, err := c.ReadBatch(batch, 0)
+		if errors.Is(err, net.ErrClosed) {
 			return
-		case err != nil || n < 4 || b[3] != pushAck:
-			continue
 		}
-		token := binary.LittleEndian.Uint16(b[1:])
 		g.mu.Lock()
-		frames := g.frames[token]
-		g.frames[token] = 0
+		for _, m := range batch[:max(n, 0)] {
+			if b := m.Buffers[0]; m.N >= 4 && b[3] == pushAck {
+				token := binary.LittleEndian.Uint16(b[1:])
+				g.stats.acked.Add(uint64(g.frames[token]))
+				g.frames[token] = 0
+			}
+		}
 		g.mu.Unlock()
-		g.stats.acked.Add(uint64(frames))
+		if n < len(batch) {
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ type Downlink struct {
 // Reason is why a device does not accept a downlink.
 type Reason string
 
-// The reasons. The three *Reused are faults of the server whatever became of the frame.
+// The reasons. The two *Reused are faults of the server whatever became of the frame.
 const (
 	Malformed       Reason = "malformed"
 	UnknownAddress  Reason = "unknown_dev_addr"

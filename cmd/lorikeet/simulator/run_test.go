@@ -3,6 +3,7 @@ package simulator
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -440,6 +441,33 @@ func FuzzEvent(f *testing.F) {
 		tr.arrive(topic, b)
 		if tr.seen > 1 {
 			t.Errorf("one uplink seen %d times", tr.seen)
+		}
+	})
+}
+
+// FuzzScanUplink hides the two fields between texts that try to mislead.
+func FuzzScanUplink(f *testing.F) {
+	f.Add(uint32(12), uint32(0x01020304), "\"f_cnt\":3", "uplink_message")
+	f.Add(uint32(0), uint32(0), "{[\\", "\\\"")
+	f.Fuzz(func(t *testing.T, fCnt, a uint32, key, value string) {
+		var addr messages.DevAddr
+		binary.BigEndian.PutUint32(addr[:], a)
+		noise := map[string]any{key + "!": value, "list": []any{value, map[string]any{"f_cnt": 7, "dev_addr": "FFFFFFFF"}}}
+		uplink := map[string]any{"last_battery_percentage": map[string]any{"f_cnt": 99, value: key}, "z" + key: value, "a": noise}
+		if fCnt != 0 {
+			uplink["f_cnt"] = fCnt
+		}
+		b, err := json.MarshalIndent(map[string]any{"a" + key: noise, "end_device_ids": map[string]any{"a": noise, "dev_addr": addr, "x": value}, "f_cnt": 5,
+			"uplink_message": uplink, "z" + key: value}, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotAddr, gotCnt, ok := scanUplink(b)
+		if !ok || gotAddr != addr || gotCnt != fCnt {
+			t.Errorf("%s: got %s %d %v", b, gotAddr, gotCnt, ok)
+		}
+		for i := range b {
+			scanUplink(b[:i]) // must not panic
 		}
 	})
 }
