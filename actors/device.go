@@ -24,7 +24,7 @@ type DeviceConfig struct {
 	Formatters  Formatters
 	Index       Index
 	Router      func() Router // the router starts after the actors are configured
-	Transmitter Transmitter
+	Transmitter Sender
 	Random      Random
 	Regions     *Regions
 	NetID       [3]byte

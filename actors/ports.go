@@ -53,8 +53,8 @@ type Asked interface {
 	Answer(value any, err error)
 }
 
-// Transmitter sends class A answers. Transmit returns at once; report is called once with what became of it, unless the answer is a join-accept.
-type Transmitter interface {
+// Sender sends class A answers. Transmit returns at once; report is called once with what became of it, unless the answer is a join-accept.
+type Sender interface {
 	Transmit(t *device.Transmit, report func(result messages.TxError, missed bool))
 }
 

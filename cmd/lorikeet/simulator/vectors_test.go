@@ -71,7 +71,7 @@ type vectors struct {
 
 func readVectors(t *testing.T) (v vectors) {
 	t.Helper()
-	b, err := os.ReadFile("../../../messages/lorawan/testdata/vectors.json")
+	b, err := os.ReadFile("../../../messages/frame/testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
