@@ -34,3 +34,9 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	persistencetest.Run(t, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(t.TempDir())) })
 }
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	persistencetest.Model(t, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(dir)) })
+}

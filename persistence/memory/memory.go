@@ -232,6 +232,9 @@ func (s *Store) ReadLog(ctx context.Context, app string, after uint64, max int) 
 	if max <= 0 {
 		max = 1000
 	}
+	if len(log) == 0 {
+		return nil, nil
+	}
 	return slices.Clone(log[:min(max, len(log))]), nil
 }
 
