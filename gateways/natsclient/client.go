@@ -163,15 +163,14 @@ func (c *Client) connect() {
 	for attempt := 0; ; attempt++ {
 		nc, err := nats.Connect(c.urls, c.options()...)
 		if err == nil {
-			c.mu.Lock()
-			if c.closed {
-				c.mu.Unlock()
-				nc.Close()
-				return
-			}
-			c.nc = nc
-			c.mu.Unlock()
 			c.subscribe(nc)
+			c.mu.Lock()
+			c.nc = nc
+			closed := c.closed
+			c.mu.Unlock()
+			if closed {
+				nc.Close()
+			}
 			c.notify()
 			return
 		}
