@@ -192,7 +192,8 @@ func (p *Plan) Report(result messages.TxError, now time.Time, st *Schedule) {
 		}
 		p.open = p.current.window + 1
 		i := slices.IndexFunc(p.order, func(c Candidate) bool { return c.GatewayEUI == eui })
-		p.order = append(slices.Delete(p.order, i, i+1), p.order[i])
+		c := p.order[i]
+		p.order = append(slices.Delete(p.order, i, i+1), c)
 	case messages.TxNoPath:
 		g.failedAt = now
 		st.release(g, p.held)
