@@ -2,6 +2,9 @@ package v3
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	"lorikeet/messages"
@@ -23,8 +26,10 @@ func (k *HexKey) UnmarshalText(b []byte) error {
 	*k = HexKey(key)
 	return err
 }
-func (k HexKey) String() string   { return "***" }
-func (k HexKey) GoString() string { return "***" }
+func (k HexKey) String() string             { return "***" }
+func (k HexKey) GoString() string           { return "***" }
+func (k HexKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("***")) }
+func (k HexKey) LogValue() slog.Value       { return slog.StringValue("***") }
 
 // RootKeys of a device. A LoRaWAN 1.0.x device has only AppKey.
 type RootKeys struct {
@@ -71,6 +76,8 @@ type MACSettings struct {
 	FactoryPresetFrequencies []Uint64        `json:"factory_preset_frequencies,omitempty"`
 	Supports32BitFCnt        *BoolValue      `json:"supports_32_bit_f_cnt,omitempty"` // nil = true
 	ResetsFCnt               *BoolValue      `json:"resets_f_cnt,omitempty"`          // ABP only, nil = false
+
+	Other map[string]json.RawMessage `json:"-"` // members without a field above, as given
 }
 
 // BoolValue is a bool or {"value":bool} in JSON; written as the bare value.
@@ -260,6 +267,29 @@ type MQTTProvider struct {
 
 // QoS of MQTT: AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE; numbers 0 to 2 are accepted.
 type QoS string
+
+const (
+	QoSAtMostOnce  QoS = "AT_MOST_ONCE"
+	QoSAtLeastOnce QoS = "AT_LEAST_ONCE"
+	QoSExactlyOnce QoS = "EXACTLY_ONCE"
+)
+
+// UnmarshalJSON accepts a name or its number. An unknown name is an error (The Things Stack reads it as AT_MOST_ONCE).
+func (q *QoS) UnmarshalJSON(in []byte) error {
+	switch s := strings.Trim(string(in), `"`); s {
+	case "", "null":
+		*q = ""
+	case "0", string(QoSAtMostOnce):
+		*q = QoSAtMostOnce
+	case "1", string(QoSAtLeastOnce):
+		*q = QoSAtLeastOnce
+	case "2", string(QoSExactlyOnce):
+		*q = QoSExactlyOnce
+	default:
+		return fmt.Errorf("QoS: use one of %s, %s, %s", QoSAtMostOnce, QoSAtLeastOnce, QoSExactlyOnce)
+	}
+	return nil
+}
 
 // PubSub integration of an application.
 type PubSub struct {
