@@ -58,8 +58,7 @@ type push struct {
 	number uint64
 }
 
-// Run provisions the devices, lets them join and send, and compares what the server made of it with what was sent. Progress and,
-// if asked for, events are written to out. It stops early when ctx ends, and then gives what it saw and ctx's error. An error says that
+// Run provisions the devices, lets them join and send, and compares what the server made of it with what was sent. Progress is written to out. It stops early when ctx ends, and then gives what it saw and ctx's error. An error says that
 // the run could not be done; a server that loses or repeats things is not an error but in the Report (see Report.Problems).
 func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	if err := cfg.Validate(); err != nil {
@@ -89,7 +88,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	}
 	defer cleanUp()
 	if cfg.MQTT != "" {
-		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events, lines); err != nil {
+		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events); err != nil {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
