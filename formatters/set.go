@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lorikeet/formatters/cayennelpp"
 	"lorikeet/messages"
 )
 
@@ -146,10 +147,25 @@ func (s *Set) dispatch(ctx context.Context, f messages.Formatter, r *request) (a
 	switch f.Kind {
 	case messages.FormatterNone:
 		return answer{encoded: messages.Encoded{FPort: max(r.encode.FPort, 1)}}, nil
+	case messages.FormatterCayenneLPP:
+		return runCayenneLPP(r)
 	case messages.FormatterJavaScript:
 		return s.runScript(ctx, f, javaScript, r)
 	}
 	return answer{}, messages.Invalid("formatter_not_configured", "formatter %q is not available: use FORMATTER_JAVASCRIPT, FORMATTER_LUA, FORMATTER_CAYENNELPP or FORMATTER_NONE", f.Kind)
+}
+
+// runCayenneLPP needs no worker: it runs no one's code but ours.
+func runCayenneLPP(r *request) (a answer, err error) {
+	switch r.op {
+	case opDecodeUplink:
+		a.decoded, err = cayennelpp.DecodeUplink(r.decode)
+	case opDecodeDownlink:
+		a.decoded, err = cayennelpp.DecodeDownlink(r.decode)
+	case opEncodeDownlink:
+		a.encoded, err = cayennelpp.EncodeDownlink(r.encode)
+	}
+	return a, err
 }
 
 func knownKind(k messages.FormatterKind) messages.FormatterKind {
