@@ -1,0 +1,182 @@
+package lua
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	vm "github.com/yuin/gopher-lua"
+
+	"lorikeet/messages"
+)
+
+// Program is a compiled script. It is immutable: any number of goroutines may use it, and no call sees another one's changes.
+type Program struct {
+	proto *vm.FunctionProto
+	env   environment
+}
+
+// Compile reads a script. It refuses what it can't compile, and what would take a compiler too long, with an error named formatter_compile that says in which line.
+func Compile(source string) (*Program, error) {
+	if len(source) > messages.MaxFormatterSource {
+		return nil, compileError(0, "the script has %d bytes, more than %d: shorten it", len(source), messages.MaxFormatterSource)
+	}
+	if err := checkTokens(source); err != nil {
+		return nil, err
+	}
+	return compile(source)
+}
+
+// DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the result has the data and the error is not nil.
+func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
+	s, err := p.start(ctx)
+	if err != nil {
+		return messages.Decoded{}, err
+	}
+	defer s.vm.Close()
+	out, data, err := s.decode("decodeUplink", in)
+	if err != nil || s.vm.G.Global.RawGetString("normalizeUplink") == vm.LNil {
+		return out, err
+	}
+	out.Normalized, out.NormalizedWarnings, err = s.normalize(data)
+	return out, err
+}
+
+// DecodeDownlink runs decodeDownlink.
+func (p *Program) DecodeDownlink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
+	s, err := p.start(ctx)
+	if err != nil {
+		return messages.Decoded{}, err
+	}
+	defer s.vm.Close()
+	out, _, err := s.decode("decodeDownlink", in)
+	return out, err
+}
+
+// EncodeDownlink runs encodeDownlink.
+func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (messages.Encoded, error) {
+	s, err := p.start(ctx)
+	if err != nil {
+		return messages.Encoded{}, err
+	}
+	defer s.vm.Close()
+	data, err := s.fromJSON(in.Data)
+	if err != nil {
+		return messages.Encoded{}, messages.Invalid("formatter_error", "decoded_payload: %w", err)
+	}
+	input := s.vm.CreateTable(0, 4)
+	input.RawSetString("data", data)
+	input.RawSetString("fPort", vm.LNumber(in.FPort))
+	input.RawSetString("variables", s.vm.CreateTable(0, 0))
+	result, err := s.call("encodeDownlink", input)
+	if err != nil {
+		return messages.Encoded{}, err
+	}
+	return s.encoded(result, in.FPort)
+}
+
+// session is a virtual machine with the script loaded, for one call.
+type session struct {
+	*run
+	vm *vm.LState
+}
+
+func (p *Program) start(ctx context.Context) (*session, error) {
+	s := &session{run: newRun(ctx)}
+	s.vm = newState(s.run, p.env)
+	s.vm.Push(s.vm.NewFunctionFromProto(p.proto))
+	if err := s.vm.PCall(0, 0, nil); err != nil {
+		s.vm.Close()
+		return nil, s.blame(err)
+	}
+	return s, nil
+}
+
+// call runs a global function of the script with one argument and gives its first result.
+func (s *session) call(function string, input vm.LValue) (result, error) {
+	f, ok := s.vm.G.Global.RawGetString(function).(*vm.LFunction)
+	if !ok {
+		return result{}, messages.Invalid("formatter_function", "the script has no function %s: add it, or choose another formatter for this direction", function)
+	}
+	s.vm.Push(f)
+	s.vm.Push(input)
+	if err := s.vm.PCall(1, 1, nil); err != nil {
+		return result{}, s.blame(err)
+	}
+	got := s.vm.Get(-1)
+	s.vm.Pop(1)
+	return newResult(function, got)
+}
+
+func (s *session) decode(function string, in messages.DecodeInput) (messages.Decoded, vm.LValue, error) {
+	result, err := s.call(function, s.decodeInput(in))
+	if err != nil {
+		return messages.Decoded{}, nil, err
+	}
+	data, ok := result.table.RawGetString("data").(*vm.LTable)
+	if !ok {
+		return messages.Decoded{}, nil, result.refuse("data is a %s: return a table, such as {data = {temperature = 21.5}}", result.table.RawGetString("data").Type())
+	}
+	w := writer{run: s.run, root: "data", warnings: result.warnings}
+	text, err := w.object(data)
+	if err != nil {
+		return messages.Decoded{}, nil, err
+	}
+	return messages.Decoded{Data: text, Warnings: w.warnings}, data, nil
+}
+
+func (s *session) decodeInput(in messages.DecodeInput) *vm.LTable {
+	input := s.vm.CreateTable(0, 8)
+	input.RawSetString("bytes", byteTable(s.vm, in.Bytes))
+	input.RawSetString("payload", vm.LString(in.Bytes))
+	input.RawSetString("fPort", vm.LNumber(in.FPort))
+	input.RawSetString("variables", s.vm.CreateTable(0, 0))
+	if !in.RecvTime.IsZero() {
+		input.RawSetString("recvTime", vm.LNumber(unixSeconds(in.RecvTime)))
+		input.RawSetString("recvTimeISO", vm.LString(in.RecvTime.UTC().Format(time.RFC3339Nano)))
+	}
+	return input
+}
+
+// normalize runs normalizeUplink on what decodeUplink gave. Its data is one measurement or a list of them.
+func (s *session) normalize(data vm.LValue) ([]json.RawMessage, []string, error) {
+	input := s.vm.CreateTable(0, 1)
+	input.RawSetString("data", data)
+	result, err := s.call("normalizeUplink", input)
+	if err != nil {
+		return nil, nil, err
+	}
+	given, ok := result.table.RawGetString("data").(*vm.LTable)
+	if !ok {
+		return nil, nil, result.refuse("data is a %s: return a measurement such as {data = {air = {temperature = 21.5}}}, or a list of them", result.table.RawGetString("data").Type())
+	}
+	measurements, isList := s.elements(given)
+	if !isList {
+		measurements = []vm.LValue{given}
+	}
+	w := writer{run: s.run, root: "data", warnings: result.warnings}
+	out := make([]json.RawMessage, 0, len(measurements))
+	for i, m := range measurements {
+		t, ok := m.(*vm.LTable)
+		if !ok {
+			return nil, nil, result.refuse("data[%d] is a %s: make each measurement a table", i+1, m.Type())
+		}
+		text, err := w.object(t)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, text)
+	}
+	return out, w.warnings, nil
+}
+
+// clip bounds the text of an error or warning.
+func clip(text string) string {
+	const most = 1000
+	text = strings.ToValidUTF8(text[:min(len(text), most+1)], "\ufffd")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most-3], "") + "..."
+	}
+	return text
+}
