@@ -1,0 +1,159 @@
+package javascript
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/file"
+	"github.com/dop251/goja/parser"
+
+	"lorikeet/messages"
+)
+
+const (
+	scriptName   = "script"
+	maxCallDepth = 1024 // calls in calls; a decoder may well recurse for each byte of a payload
+	maxText      = 1 << 10
+	maxTexts     = 64 // warnings or errors
+)
+
+//go:embed buffer.js
+var bufferSource string
+
+// bufferProgram is compiled at its first use: most scripts have no need of it.
+var bufferProgram = sync.OnceValue(func() *goja.Program { return goja.MustCompile("buffer.js", bufferSource, true) })
+
+// noSourceMaps: the parser would read the file that a script names.
+var noSourceMaps parser.Option = parser.WithDisableSourceMaps
+
+// Program is a compiled script. It may be used by many goroutines.
+type Program struct {
+	compiled *goja.Program
+	names    names
+}
+
+// names are globals that the source mentions. Each costs time to make for every call, so a script has only those.
+type names struct{ console, base64, buffer, module, recvTime, normalize bool }
+
+// Compile parses a script. The error, formatter_compile, names the line.
+func Compile(source string) (p *Program, err error) {
+	if len(source) > messages.MaxFormatterSource {
+		return nil, messages.Invalid("formatter_compile", "the script has %d bytes: use at most %d", len(source), messages.MaxFormatterSource)
+	}
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			p, err = nil, messages.Invalid("formatter_compile", "the script can't be compiled: the interpreter failed on it")
+		}
+	}()
+	tree, err := parser.ParseFile(nil, scriptName, source, 0, noSourceMaps)
+	if err != nil {
+		return nil, compileError(err)
+	}
+	program, err := goja.CompileAST(tree, false)
+	if err != nil {
+		return nil, compileError(err)
+	}
+	mentions := func(name string) bool { return strings.Contains(source, name) }
+	return &Program{compiled: program, names: names{
+		console: mentions("console"), base64: mentions("atob") || mentions("btoa"), buffer: mentions("Buffer"),
+		module: mentions("module") || mentions("exports"), recvTime: mentions("recvTime"), normalize: mentions("normalizeUplink"),
+	}}, nil
+}
+
+func compileError(err error) error {
+	var (
+		list   parser.ErrorList
+		syntax *goja.CompilerSyntaxError
+	)
+	position, text := file.Position{}, err.Error()
+	switch {
+	case errors.As(err, &list) && len(list) > 0:
+		position, text = list[0].Position, list[0].Message
+	case errors.As(err, &syntax) && syntax.File != nil:
+		position, text = syntax.File.Position(syntax.Offset), syntax.Message
+	}
+	if position.Line == 0 {
+		return messages.Invalid("formatter_compile", "the script can't be compiled: %s", clip(text))
+	}
+	return messages.Invalid("formatter_compile", "the script can't be compiled: line %d, column %d: %s", position.Line, position.Column, clip(text))
+}
+
+// DecodeUplink runs the uplink decoder and, if there is one, normalizeUplink. Its errors are formatter_script (it threw), formatter_errors (it returned
+// errors), formatter_output, formatter_output_too_large, formatter_function_missing, and formatter_timeout when ctx ends.
+func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (d messages.Decoded, err error) {
+	err = p.run(ctx, func(c *call) {
+		input := c.decodeInput(in)
+		c.load()
+		if f, ok := c.find("decodeUplink"); ok {
+			d = c.decoded("decodeUplink", c.settled(f.invoke(input.object())))
+		} else if f, ok := c.find("Decode"); ok {
+			d = c.decodedBare(c.settled(f.invoke(input.fPort, input.bytes, c.vm.NewObject())))
+		} else if f, ok := c.find("Decoder"); ok {
+			d = c.decodedBare(c.settled(f.invoke(input.bytes, input.fPort)))
+		} else {
+			c.fail(missing("decodeUplink(input)"))
+		}
+		c.normalize(&d)
+	})
+	return d, err
+}
+
+// DecodeDownlink is DecodeUplink for what is sent to a device. Only decodeDownlink(input) is looked for.
+func (p *Program) DecodeDownlink(ctx context.Context, in messages.DecodeInput) (d messages.Decoded, err error) {
+	err = p.run(ctx, func(c *call) {
+		input := c.decodeInput(in)
+		c.load()
+		f, ok := c.find("decodeDownlink")
+		if !ok {
+			c.fail(missing("decodeDownlink(input)"))
+		}
+		d = c.decoded("decodeDownlink", c.settled(f.invoke(input.object())))
+	})
+	return d, err
+}
+
+// EncodeDownlink runs the downlink encoder. Its errors are those of DecodeUplink, and formatter_input if the data are no JSON.
+func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (e messages.Encoded, err error) {
+	err = p.run(ctx, func(c *call) {
+		data, fPort := c.parse(in.Data), c.vm.ToValue(int64(in.FPort))
+		c.load()
+		if f, ok := c.find("encodeDownlink"); ok {
+			input := c.vm.NewObject()
+			c.set(input, "data", data)
+			c.set(input, "fPort", fPort)
+			c.set(input, "variables", c.vm.NewObject())
+			e = c.encoded(c.settled(f.invoke(input)), in.FPort)
+		} else if f, ok := c.find("Encode"); ok {
+			e = c.encodedBare(c.settled(f.invoke(fPort, data, c.vm.NewObject())), in.FPort)
+		} else if f, ok := c.find("Encoder"); ok {
+			e = c.encodedBare(c.settled(f.invoke(data, fPort)), in.FPort)
+		} else {
+			c.fail(missing("encodeDownlink(input)"))
+		}
+	})
+	return e, err
+}
+
+func missing(function string) error {
+	return messages.Invalid("formatter_function_missing", "the script has no function %s: define it", function)
+}
+
+func tooLarge() error {
+	return messages.Invalid("formatter_output_too_large", "the script's output is larger than %d bytes: return less", messages.MaxFormatterOutput)
+}
+
+func badOutput(format string, args ...any) error {
+	return messages.Invalid("formatter_output", format, args...)
+}
+
+// clip bounds a text for people.
+func clip(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	return strings.ToValidUTF8(s, "?")
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package formatters
+
+const raceFactor = 1

@@ -1,0 +1,166 @@
+package formatters
+
+import (
+	"bufio"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"lorikeet/formatters/javascript"
+	"lorikeet/messages"
+)
+
+// What a worker keeps compiled. A program takes some ten times the memory of its source.
+const (
+	maxPrograms      = 256
+	maxProgramSource = 2 << 20
+)
+
+// program is a compiled script.
+type program interface {
+	DecodeUplink(context.Context, messages.DecodeInput) (messages.Decoded, error)
+	DecodeDownlink(context.Context, messages.DecodeInput) (messages.Decoded, error)
+	EncodeDownlink(context.Context, messages.EncodeInput) (messages.Encoded, error)
+}
+
+func compile(l language, source string) (program, error) {
+	switch l {
+	case javaScript:
+		return javascript.Compile(source)
+	}
+	return nil, messages.Errorf(messages.CodeInternal, "formatter_language", "worker: unknown language %d", l)
+}
+
+// RunWorker is the main function of a worker. It takes away the process's own means (memory, files, core dumps), then answers requests until in ends.
+func RunWorker(in io.Reader, out io.Writer) error {
+	confined, err := confine()
+	if err != nil {
+		err = fmt.Errorf("formatter worker: limit the process: %w", err)
+		fmt.Fprintln(os.Stderr, err)
+		return err
+	}
+	w := newWorker()
+	w.confined = confined
+	if err = w.serve(bufio.NewReaderSize(in, 64<<10), out); err != nil {
+		fmt.Fprintln(os.Stderr, "formatter worker:", err)
+	}
+	return err
+}
+
+// worker answers requests, one after another.
+type worker struct {
+	confined confinement
+	budget   *budget
+	programs map[uint64]*list.Element
+	recent   *list.List // of *cached, the last used first
+	size     int        // bytes of source of all programs
+}
+
+// cached is a compiled script, or why it can't be compiled: uplinks of a device with a broken script come as often as others.
+type cached struct {
+	id      uint64
+	size    int
+	program program
+	err     error
+}
+
+func newWorker() *worker {
+	return &worker{budget: newBudget(), programs: make(map[uint64]*list.Element), recent: list.New()}
+}
+
+func (w *worker) serve(in io.Reader, out io.Writer) error {
+	b := closeFrame(append(openFrame(nil), hello...))
+	for {
+		if _, err := out.Write(b); err != nil {
+			return err
+		}
+		content, err := readFrame(in)
+		if errors.Is(err, io.EOF) && !errors.Is(err, errFrame) {
+			return nil // the server has gone
+		}
+		if err != nil {
+			return err
+		}
+		r, err := parseRequest(content)
+		if err != nil {
+			return err
+		}
+		started := time.Now()
+		a := w.answer(&r)
+		// Only what takes long can have taken much memory; asking costs a system call or two.
+		a.tired = time.Since(started) > 5*time.Millisecond && w.confined.exhausted()
+		if b = a.appendTo(b, r.op); len(b) > maxFrame {
+			large := answer{status: statusError, tired: a.tired, err: messages.Invalid("formatter_output_too_large", "the script's output is too large: return less")}
+			b = large.appendTo(nil, r.op)
+		}
+	}
+}
+
+func (w *worker) answer(r *request) answer {
+	ctx := w.budget.begin(r.timeout)
+	defer w.budget.end()
+	c := w.find(r)
+	switch {
+	case c == nil:
+		return answer{status: statusUnknown}
+	case c.err != nil:
+		return failed(c.err)
+	case r.op == opCheck:
+		return answer{status: statusOK}
+	}
+	a, err := c.run(ctx, r)
+	if err != nil {
+		return failed(err)
+	}
+	a.status = statusOK
+	return a
+}
+
+func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			err = messages.Invalid("formatter_script", "the interpreter failed on the script")
+		}
+	}()
+	switch r.op {
+	case opDecodeUplink:
+		a.decoded, err = c.program.DecodeUplink(ctx, r.decode)
+	case opDecodeDownlink:
+		a.decoded, err = c.program.DecodeDownlink(ctx, r.decode)
+	case opEncodeDownlink:
+		a.encoded, err = c.program.EncodeDownlink(ctx, r.encode)
+	}
+	return a, err
+}
+
+func failed(err error) answer {
+	var e *messages.Error
+	if !errors.As(err, &e) {
+		e = messages.Invalid("formatter_script", "%v", err)
+	}
+	return answer{status: statusError, err: e}
+}
+
+// find gives the program of a request, compiled if need be; nil if the source is needed and was not sent.
+func (w *worker) find(r *request) *cached {
+	if e, ok := w.programs[r.id]; ok {
+		w.recent.MoveToFront(e)
+		return e.Value.(*cached)
+	}
+	if r.source == "" && r.op != opCheck {
+		return nil
+	}
+	c := &cached{id: r.id, size: len(r.source)}
+	c.program, c.err = compile(r.language, r.source)
+	w.programs[r.id] = w.recent.PushFront(c)
+	for w.size += c.size; w.recent.Len() > 1 && (w.size > maxProgramSource || w.recent.Len() > maxPrograms); {
+		last := w.recent.Remove(w.recent.Back()).(*cached)
+		delete(w.programs, last.id)
+		w.size -= last.size
+	}
+	return c
+}
