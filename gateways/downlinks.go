@@ -54,7 +54,7 @@ type DownlinkDoor struct {
 	Downlinks   Downlinks
 	Metrics     *DownlinkMetrics // may be nil
 	Logger      *slog.Logger
-	// SenderRepeats: a request that ended with CodeUnavailable is not over, since its sender makes it again, so the application is not told that it failed.
+	// SenderRepeats: a request that is not Settled is not over, since its sender makes it again, so the application is not told that it failed.
 	SenderRepeats bool
 	foreign       atomic.Bool // a refusal for another application was logged
 }
@@ -82,13 +82,19 @@ func (d *DownlinkDoor) HandleDevice(ctx context.Context, device messages.DeviceI
 	err = d.carryOut(ctx, replace, device, downlinks)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "failed")
-		if !d.SenderRepeats || messages.CodeOf(err) != messages.CodeUnavailable {
+		if !d.SenderRepeats || Settled(err) {
 			d.refuse(ctx, device, downlinks, err)
 		}
 		return err
 	}
 	d.Metrics.Count(d.Provider, "accepted")
 	return nil
+}
+
+// Settled says whether err, of Handle or HandleDevice, is the final answer to a request. If not, the server could not carry it out, and it is to be made again.
+func Settled(err error) bool {
+	code := messages.CodeOf(err)
+	return err == nil || code != messages.CodeUnavailable && code != messages.CodeInternal
 }
 
 // decode reads the downlinks of a request. With an error, it gives what the refusal can be told about.

@@ -42,7 +42,7 @@ type Config struct {
 
 	// ConnectTimeout is the time for a connection to log in, default 5 s.
 	ConnectTimeout time.Duration
-	// CommandTimeout is the time for a downlink request to become durable, default 10 s. After it the client is disconnected without an answer.
+	// CommandTimeout is the time for a downlink request to become durable, default 5 s. After it the client is disconnected without an answer.
 	CommandTimeout time.Duration
 	// WriteTimeout is how long a client may not read while something is to be sent, default 10 s.
 	WriteTimeout time.Duration
@@ -61,7 +61,7 @@ func (c *Config) setDefaults() {
 		c.ConnectTimeout = 5 * time.Second
 	}
 	if c.CommandTimeout == 0 {
-		c.CommandTimeout = 10 * time.Second
+		c.CommandTimeout = 5 * time.Second
 	}
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = 10 * time.Second

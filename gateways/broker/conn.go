@@ -45,6 +45,7 @@ type conn struct {
 	memory       *memory
 	limit        int // of bytes not yet written
 	writeTimeout time.Duration
+	running      *sync.WaitGroup // counts the flushing goroutine. It counts the reader too, who is there until the connection is closed
 
 	keepAlive atomic.Int64 // the longest silence of the client, a time.Duration; 0: no limit. Before the login: -1, the deadline stays
 	first     firstPacket
@@ -59,8 +60,8 @@ type conn struct {
 	slow    bool // closed since the client does not read
 }
 
-func newConn(c net.Conn, m *memory, limit int, writeTimeout time.Duration) *conn {
-	out := &conn{Conn: c, memory: m, limit: limit, writeTimeout: writeTimeout}
+func newConn(c net.Conn, m *memory, limit int, writeTimeout time.Duration, running *sync.WaitGroup) *conn {
+	out := &conn{Conn: c, memory: m, limit: limit, writeTimeout: writeTimeout, running: running}
 	out.keepAlive.Store(-1)
 	return out
 }
@@ -154,7 +155,7 @@ func (c *conn) reserve(n int) error {
 	c.memory.used.Add(int64(n))
 	if !c.writing {
 		c.writing = true
-		go c.flush()
+		c.running.Go(c.flush)
 	}
 	return nil
 }

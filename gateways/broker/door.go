@@ -136,7 +136,7 @@ func (s *Server) accept() {
 // serve runs one connection to its end. The library may panic on what a client sends (a SUBSCRIBE of MQTT 5 without options does it): only this
 // connection ends then.
 func (s *Server) serve(socket net.Conn) {
-	c := &client{conn: newConn(socket, &s.memory, s.cfg.WriteBuffer, s.cfg.WriteTimeout), metrics: s.metrics}
+	c := &client{conn: newConn(socket, &s.memory, s.cfg.WriteBuffer, s.cfg.WriteTimeout, &s.running), metrics: s.metrics}
 	c.host, _, _ = net.SplitHostPort(socket.RemoteAddr().String())
 	if reason := s.door.enter(c); reason != "" {
 		s.metrics.refused.WithLabelValues(reason).Inc()

@@ -90,10 +90,10 @@ func pubrel(id uint16, reason byte) []byte {
 	if reason == 0 {
 		return []byte{0x62, 2, byte(id >> 8), byte(id)}
 	}
-	return []byte{0x62, 3, byte(id >> 8), byte(id), reason}
+	return []byte{0x62, 4, byte(id >> 8), byte(id), reason, 0}
 }
 
 func pubcomp(id uint16) []byte { return []byte{0x70, 2, byte(id >> 8), byte(id)} }
 
 // disconnect is a DISCONNECT packet of MQTT 5; older versions know none from a server.
-func disconnect(reason byte) []byte { return []byte{0xE0, 1, reason} }
+func disconnect(reason byte) []byte { return []byte{0xE0, 2, reason, 0} }

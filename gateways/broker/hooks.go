@@ -9,6 +9,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"lorikeet/gateways"
 	"lorikeet/messages"
 )
 
@@ -196,9 +197,8 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		return pk, packets.CodeSuccessIgnore
 	}
 	err := h.command(c, pk)
-	result := outcome(err)
-	h.server.metrics.publishes.WithLabelValues(result).Inc()
-	if result == "unavailable" { // no acknowledgement: the client keeps the request and sends it again
+	h.server.metrics.publishes.WithLabelValues(outcome(err)).Inc()
+	if !gateways.Settled(err) { // no acknowledgement: the client keeps the request and sends it again
 		c.leave(reasonServerBusy)
 		return pk, packets.ErrRejectPacket
 	}
@@ -260,16 +260,14 @@ func (h *hook) acknowledge(cl *mqtt.Client, pk packets.Packet, err error) {
 		code = packets.ErrNotAuthorized
 	case messages.CodeExhausted:
 		code = packets.ErrQuotaExceeded
-	case messages.CodeInternal:
-		code = packets.ErrUnspecifiedError
 	}
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: code.Code}
 	if pk.FixedHeader.Qos == 2 {
 		ack.FixedHeader.Type = packets.Pubrec
 	}
 	var refusal *messages.Error
-	if errors.As(err, &refusal) && refusal.Code != messages.CodeInternal {
-		ack.Properties.ReasonString = shown(refusal.Message)
+	if errors.As(err, &refusal) {
+		ack.Properties.ReasonString = refusal.Message
 	}
 	_ = cl.WritePacket(ack)
 }
