@@ -1,0 +1,258 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxPacket is the size of a packet that a client may send, in bytes: a downlink request of gateways.MaxDownlinkRequest and its header.
+	maxPacket = 1<<20 + 4096
+	// maxConnectPacket limits the first packet, of someone unknown.
+	maxConnectPacket = 64 << 10
+	// writeChunk is written within writeTimeout, or the client is cut. At 64 KiB even a slow link makes it.
+	writeChunk = 64 << 10
+	// fairShare of the write buffers' memory is left to each client when all of it is in use.
+	fairShare = 64 << 10
+	// closingDeadline is for what is still to be written when a connection is closed.
+	closingDeadline = time.Second
+	// keepBuffer is the largest write buffer kept for the next packet.
+	keepBuffer = 32 << 10
+)
+
+var (
+	errSlow        = errors.New("the client does not read what it is sent")
+	errFirstPacket = errors.New("the first packet is larger than 64 KiB")
+	errWriteClosed = errors.New("connection is closed")
+
+	alreadyOver = time.Unix(1, 0)
+)
+
+// memory is what the write buffers of all clients hold, and may.
+type memory struct {
+	used  atomic.Int64
+	limit int64
+}
+
+// conn stands between the MQTT server and a socket. Write never blocks: it fills a buffer that a goroutine, alive only while there is something to
+// write, empties in as few system calls as it can. A client that does not read is cut once the buffer is full. Deadlines for reading are its own,
+// since those of the MQTT server overflow at a keep-alive of 43691 s and fall on writes as well.
+type conn struct {
+	net.Conn
+	memory       *memory
+	limit        int // of bytes not yet written
+	writeTimeout time.Duration
+	running      *sync.WaitGroup // counts the flushing goroutine. It counts the reader too, who is there until the connection is closed
+
+	keepAlive atomic.Int64 // the longest silence of the client, a time.Duration; 0: no limit. Before the login: -1, the deadline stays
+	first     firstPacket
+
+	mu      sync.Mutex
+	pending []byte
+	spare   []byte // the buffer written last, to be used again
+	queued  int    // bytes of pending and of the write that is going on
+	writing bool   // the flushing goroutine is alive
+	closing bool   // close once all is written
+	closed  bool
+	slow    bool // closed since the client does not read
+}
+
+func newConn(c net.Conn, m *memory, limit int, writeTimeout time.Duration, running *sync.WaitGroup) *conn {
+	out := &conn{Conn: c, memory: m, limit: limit, writeTimeout: writeTimeout, running: running}
+	out.keepAlive.Store(-1)
+	return out
+}
+
+// Read refuses a first packet that claims to be large before the MQTT server makes room for it.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.first.accept(p[:n]) {
+		return 0, errFirstPacket
+	}
+	return n, err
+}
+
+// firstPacket reads the fixed header of the first packet as it passes by.
+type firstPacket struct{ seen, length int }
+
+func (f *firstPacket) accept(p []byte) bool {
+	for _, b := range p {
+		if f.seen > 4 {
+			return true
+		}
+		if f.seen > 0 {
+			f.length |= int(b&0x7F) << (7 * (f.seen - 1))
+			if b&0x80 == 0 {
+				f.seen = 4
+			}
+		}
+		f.seen++
+		if f.length > maxConnectPacket {
+			return false
+		}
+	}
+	return true
+}
+
+// SetDeadline is called by the MQTT server before each packet it reads. The time it asks for is replaced by one and a half times the keep-alive.
+func (c *conn) SetDeadline(time.Time) error {
+	switch d := time.Duration(c.keepAlive.Load()); {
+	case d < 0:
+		return nil
+	case d == 0:
+		return c.SetReadDeadline(time.Time{})
+	default:
+		return c.SetReadDeadline(time.Now().Add(d + d/2))
+	}
+}
+
+// SetReadDeadline does nothing on a closing connection, whose reader is to end.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.closed {
+		return errWriteClosed
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Write takes p over into the buffer.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.reserve(len(p)); err != nil {
+		return 0, err
+	}
+	c.pending = append(c.pending, p...)
+	return len(p), nil
+}
+
+// publish writes a PUBLISH packet.
+func (c *conn) publish(f *publishFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.reserve(f.size()); err != nil {
+		return err
+	}
+	c.pending = f.append(c.pending)
+	return nil
+}
+
+// reserve makes sure of room for n bytes and of someone to write them. c.mu is held.
+func (c *conn) reserve(n int) error {
+	if c.closing || c.closed {
+		return errWriteClosed
+	}
+	if c.queued+n > c.limit || c.memory.used.Load()+int64(n) > c.memory.limit && c.queued+n > fairShare {
+		c.slow = true
+		c.abort()
+		return errSlow
+	}
+	c.queued += n
+	c.memory.used.Add(int64(n))
+	if !c.writing {
+		c.writing = true
+		c.running.Go(c.flush)
+	}
+	return nil
+}
+
+func (c *conn) flush() {
+	for {
+		c.mu.Lock()
+		if c.closed || len(c.pending) == 0 {
+			c.writing = false
+			if c.closing {
+				c.abort()
+			}
+			c.mu.Unlock()
+			return
+		}
+		batch := c.pending
+		c.pending, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
+		err := c.writeAll(batch)
+		c.mu.Lock()
+		switch {
+		case c.closed:
+		case err != nil:
+			c.slow = c.slow || errors.Is(err, errSlow)
+			c.abort()
+		default:
+			c.queued -= len(batch)
+			c.memory.used.Add(-int64(len(batch)))
+			if cap(batch) <= keepBuffer {
+				c.spare = batch
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *conn) writeAll(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), writeChunk)
+		if err := c.armWrite(); err != nil {
+			return err
+		}
+		if _, err := c.Conn.Write(p[:n]); err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return errSlow
+			}
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// armWrite gives the next write its time: a client that is to be closed gets no more than closingDeadline in all.
+func (c *conn) armWrite() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+}
+
+// Close ends reading at once, and the connection once what was written before is on its way.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.closed {
+		return nil
+	}
+	c.closing = true
+	if !c.writing {
+		c.abort()
+		return nil
+	}
+	_ = c.Conn.SetReadDeadline(alreadyOver)
+	return c.Conn.SetWriteDeadline(time.Now().Add(closingDeadline))
+}
+
+// abort closes the socket now and gives the memory back. c.mu is held.
+func (c *conn) abort() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if t, ok := c.Conn.(*net.TCPConn); ok && c.slow {
+		_ = t.SetLinger(0) // what the kernel holds for a client that does not read is of no use
+	}
+	_ = c.Conn.Close()
+	c.memory.used.Add(-int64(c.queued))
+	c.queued, c.pending, c.spare = 0, nil, nil
+}
+
+// wasSlow says whether the connection ended since the client did not read.
+func (c *conn) wasSlow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.slow
+}
