@@ -35,7 +35,7 @@ type demoCommand struct {
 // Run starts a server with a throw-away folder, unless --data names one, lets simulated devices join and prints what an application sees.
 func (c *demoCommand) Run(ctx context.Context) error {
 	if c.LogLevel == "" {
-		c.LogLevel = "warn"
+		c.LogLevel = "error"
 	}
 	if c.Data == "" {
 		dir, err := os.MkdirTemp("", "lorikeet-demo-")
@@ -93,6 +93,7 @@ func (c *demoCommand) play(ctx context.Context, s *server) error {
 	}
 	sim.ApplicationID, sim.Formatter = demoApplication, messages.Formatter{Kind: messages.FormatterLua, Parameter: demoFormatter}
 	sim.Devices, sim.Rate, sim.Duration, sim.Seed = c.Devices, c.Rate, c.Duration, uint64(time.Now().UnixNano())
+	sim.JoinRate = 4 // one radio gateway can't send many join-accepts at a time
 	if sim.Duration == 0 {
 		sim.Duration = 1000 * time.Hour
 	}

@@ -42,7 +42,7 @@ type simulateCommand struct {
 	Rate     float64       `default:"1" help:"Uplinks a second, of all devices together."`
 	Duration time.Duration `default:"1m" help:"Length of the run; 0: until --count."`
 	Count    int           `default:"0" help:"Number of uplinks; 0: until --duration."`
-	JoinRate float64       `default:"50" help:"Join-requests a second."`
+	JoinRate float64       `default:"0" help:"Join-requests a second; 0: 8 for each radio gateway, since each can send only one join-accept at a time."`
 	Drain    time.Duration `default:"15s" help:"How long to wait for the last events."`
 	QoS      uint8         `name:"qos" default:"1" help:"Of the MQTT subscription and of pushed downlinks."`
 	Persist  bool          `name:"persistent" help:"Keep the MQTT session over lost connections."`
@@ -90,6 +90,9 @@ func (c *simulateCommand) config() (simulator.Config, error) {
 	cfg.DownlinkEvery, cfg.ConfirmedDownlink, cfg.Rate, cfg.Duration, cfg.Count = c.DownlinkEvery, c.ConfirmedDown, c.Rate, c.Duration, c.Count
 	cfg.JoinRate, cfg.Drain, cfg.QoS, cfg.Persistent, cfg.Seed, cfg.StateFile = c.JoinRate, c.Drain, c.QoS, c.Persist, c.Seed, c.StateFile
 	cfg.Fault, cfg.FaultShare, cfg.FaultRX1 = messages.TxError(c.Fault), c.FaultShare, c.FaultRX1
+	if cfg.JoinRate == 0 {
+		cfg.JoinRate = 8 * float64(c.Gateways)
+	}
 	if cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64N(1<<32) + 1
 		fmt.Fprintf(os.Stderr, "new devices: find them again with --seed %d, and with --state-file if they are to go on where they stopped\n", cfg.Seed)
