@@ -127,7 +127,7 @@ func checkNothingIsMissing(t *testing.T, p *process, app string, cfg simulator.C
 func TestStopAndStartKeepsSessionsAndQueue(t *testing.T) {
 	t.Parallel()
 	id := simulator.MakeIdentity(11, 0, simulator.OTAA)
-	e := startEverything(t, "app-restart", id, simulator.EU868)
+	e := startEverything(t, "app-restart", id, simulator.EU868, 2)
 	e.join()
 	tx := e.send(simulator.Uplink{FPort: 1, Payload: []byte{1, 1}})
 	e.hook.uplink(id.DeviceID, tx.FCnt)

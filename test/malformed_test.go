@@ -20,7 +20,7 @@ func TestMalformedInputAtEveryDoor(t *testing.T) {
 	t.Parallel()
 	const app = "tough-app"
 	id := simulator.MakeIdentity(12, 0, simulator.ABP)
-	e := startEverything(t, app, id, simulator.EU868)
+	e := startEverything(t, app, id, simulator.EU868, 1)
 	works := func(after string) {
 		t.Helper()
 		tx := e.send(simulator.Uplink{FPort: 1, Payload: []byte{1, 1}})

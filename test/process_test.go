@@ -20,7 +20,7 @@ import (
 )
 
 // adminKey is preset in every server that a test starts.
-const adminKey = "test-admin-key"
+const adminKey = "test-admin-key-of-the-system-tests"
 
 // patience bounds every wait of these tests; none of them waits for time to pass.
 const patience = 30 * time.Second
