@@ -137,7 +137,7 @@ func TestStopAndStartKeepsSessionsAndQueue(t *testing.T) {
 	e.run()
 	e.waitForPull()
 	tx = e.send(simulator.Uplink{FPort: 1, Payload: []byte{1, 1}, Confirmed: true})
-	if down := e.downlink(); !down.Ack || down.FPort != 4 || string(down.Payload) != "\x04\x05" {
+	if down := e.downlink(); !down.Ack || down.FPort != 4 || string(down.Payload) != "\x04\x04" {
 		t.Errorf("device got %+v", down)
 	}
 	for _, b := range e.inboxes() {

@@ -112,7 +112,7 @@ func (s *server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log.With("component", "registry")})
+	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log})
 	if err != nil {
 		return err
 	}
