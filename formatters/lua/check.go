@@ -2,6 +2,7 @@ package lua
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	vm "github.com/yuin/gopher-lua"
@@ -13,14 +14,15 @@ import (
 
 // The parser keeps its stack on the heap and the compiler recurses without a limit, so hostile nesting is refused before either sees it.
 const (
-	maxNesting  = 100        // brackets and blocks in one another
-	maxChain    = 1000       // operators in a row that nest to the right: .. ^ not - #
-	maxGotos    = 500        // goto statements and labels; resolving them takes time with the square of their number
-	maxTree     = 1000       // depth of an expression or of elseif branches
-	maxWork     = 50_000_000 // comparisons of constants; the compiler looks through those of the function for each one it meets
-	maxConcat   = 50         // operands of one call of the guarded concatenation
-	chunk       = "script"   // how run-time errors name the source: script:3:
-	guardedName = "\x00concat"
+	maxNesting   = 100        // brackets and blocks in one another
+	maxChain     = 1000       // operators in a row that nest to the right: .. ^ not - #
+	maxGotos     = 500        // goto statements and labels; resolving them takes time with the square of their number
+	maxTree      = 1000       // depth of an expression or of elseif branches
+	maxFunctions = 1000       // the compiler takes some 16 kB for each
+	maxWork      = 50_000_000 // comparisons of constants; the compiler looks through those of the function for each one it meets
+	maxConcat    = 50         // operands of one call of the guarded concatenation
+	chunk        = "script"   // how run-time errors name the source: script:3:
+	guardedName  = "\x00concat"
 )
 
 func compileError(line int, format string, args ...any) error {
@@ -97,9 +99,9 @@ func explain(err error, last ast.Token) error {
 	case replacements[e.Token] != "":
 		return compileError(e.Pos.Line, "%s", hint(e.Token))
 	case e.Pos.Line == parse.EOF:
-		return compileError(0, "the script ends too early, after %q: close all blocks with end, and all brackets and quotes", clip(last.Str))
+		return compileError(last.Pos.Line, "the script ends too early: close all blocks with end, and all brackets, comments and quotes")
 	}
-	return compileError(e.Pos.Line, "%s near %q", e.Message, clip(e.Token))
+	return compileError(e.Pos.Line, "%s near %.64q", strings.ToLower(e.Message[:1])+e.Message[1:], e.Token)
 }
 
 func compile(source string) (p *Program, err error) {
@@ -113,10 +115,13 @@ func compile(source string) (p *Program, err error) {
 	if err != nil {
 		return nil, explain(err, ast.Token{})
 	}
-	c := checker{mentioned: map[string]bool{}}
+	c := &checker{mentioned: map[string]bool{}, loose: map[string]bool{}}
 	c.function(func() { c.statements(statements) })
 	if c.err != nil {
 		return nil, c.err
+	}
+	if c.functions > maxFunctions {
+		return nil, compileError(0, "the script has %d functions, more than %d: put what is alike into tables", c.functions, maxFunctions)
 	}
 	proto, err := vm.Compile(statements, chunk)
 	if err != nil {
@@ -125,20 +130,22 @@ func compile(source string) (p *Program, err error) {
 		}
 		return nil, compileError(0, "%s", clip(err.Error()))
 	}
-	withoutTailCalls(proto)
-	return &Program{proto: proto, env: environmentFor(c.mentioned)}, nil
+	finish(proto)
+	return &Program{proto: proto, env: environmentFor(c)}, nil
 }
 
-// withoutTailCalls makes tail calls ordinary ones, so that they count against the call depth: the virtual machine builds a traceback with a line
+// finish makes tail calls ordinary ones, so that they count against the call depth: the virtual machine builds a traceback with a line
 // for each tail call, which takes seconds after a loop of them. A tail call is always followed by a return of all results, as an ordinary call needs it.
-func withoutTailCalls(p *vm.FunctionProto) {
+// It also lets go of the memory that the compiler had in reserve.
+func finish(p *vm.FunctionProto) {
 	const operation = 26 // the position of the operation in an instruction
 	for i, instruction := range p.Code {
 		if int(instruction>>operation) == vm.OP_TAILCALL {
 			p.Code[i] = instruction&(1<<operation-1) | uint32(vm.OP_CALL)<<operation
 		}
 	}
+	p.Code, p.DbgSourcePositions, p.DbgCalls = slices.Clone(p.Code), slices.Clone(p.DbgSourcePositions), slices.Clone(p.DbgCalls)
 	for _, inner := range p.FunctionPrototypes {
-		withoutTailCalls(inner)
+		finish(inner)
 	}
 }

@@ -50,7 +50,6 @@ type run struct {
 	stop            <-chan struct{} // nil while the script may go on
 	err             error
 
-	null   *vm.LUserData        // json.null of this call; nil until it is needed
 	shapes map[*vm.LTable]shape // what json.array and json.object said
 }
 
@@ -96,10 +95,14 @@ func (r *run) mustSpend(l *vm.LState, steps int) {
 
 // mustMake refuses a string of n bytes if it is too long, and counts the making of it.
 func (r *run) mustMake(l *vm.LState, n int) {
+	mustFit(l, n)
+	r.mustSpend(l, n/16)
+}
+
+func mustFit(l *vm.LState, n int) {
 	if n > maxString {
 		l.RaiseError("a string of %d bytes is too long: at most %d", n, maxString)
 	}
-	r.mustSpend(l, n/16)
 }
 
 func (r *run) check() {
@@ -154,6 +157,9 @@ func (r *run) blame(err error) error {
 	}
 	switch o := raised.Object.(type) {
 	case vm.LString, vm.LNumber:
+		if o == vm.LValue(vm.LString("lua callstack overflow")) {
+			return messages.Invalid("formatter_limit", "functions call one another more than %d deep: look for a recursion that never ends", maxCallDepth)
+		}
 		return messages.Invalid("formatter_error", "%s", clip(o.String()))
 	default:
 		return messages.Invalid("formatter_error", "the script called error with a %s: call it with a string", o.Type())

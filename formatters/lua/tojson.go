@@ -72,10 +72,7 @@ func (w *writer) value(v vm.LValue) error {
 		w.buf = append(w.buf, "null"...)
 	case *vm.LTable:
 		return w.table(v, w.shapes[v])
-	case *vm.LUserData:
-		if v != w.null {
-			return w.refuse("is a userdata")
-		}
+	case *vm.LUserData: // jsonNull; there is no other
 		w.buf = append(w.buf, "null"...)
 	default:
 		return w.refuse("is a " + v.Type().String())
