@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lorikeet/formatters/javascript"
+	"lorikeet/formatters/lua"
 	"lorikeet/messages"
 )
 
@@ -31,6 +32,8 @@ func compile(l language, source string) (program, error) {
 	switch l {
 	case javaScript:
 		return javascript.Compile(source)
+	case luaScript:
+		return lua.Compile(source)
 	}
 	return nil, messages.Errorf(messages.CodeInternal, "formatter_language", "worker: unknown language %d", l)
 }
@@ -94,7 +97,7 @@ func (w *worker) serve(in io.Reader, out io.Writer) error {
 		// Only what takes long can have taken much memory; asking costs a system call or two.
 		a.tired = time.Since(started) > 5*time.Millisecond && w.confined.exhausted()
 		if b = a.appendTo(b, r.op); len(b) > maxFrame {
-			large := answer{status: statusError, tired: a.tired, err: messages.Invalid("formatter_output_too_large", "the script's output is too large: return less")}
+			large := answer{status: statusError, tired: a.tired, err: messages.Invalid("formatter_output", "the script's output is too large: return less")}
 			b = large.appendTo(nil, r.op)
 		}
 	}
@@ -123,12 +126,15 @@ func (w *worker) answer(r *request) answer {
 func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			err = messages.Invalid("formatter_script", "the interpreter failed on the script")
+			err = messages.Invalid("formatter_error", "the interpreter failed on the script")
 		}
 	}()
 	switch r.op {
 	case opDecodeUplink:
 		a.decoded, err = c.program.DecodeUplink(ctx, r.decode)
+		if err != nil && a.decoded.Data != nil { // only the normalization failed: what was decoded stands
+			a.decoded.NormalizedWarnings, err = []string{"normalizeUplink: " + err.Error()}, nil
+		}
 	case opDecodeDownlink:
 		a.decoded, err = c.program.DecodeDownlink(ctx, r.decode)
 	case opEncodeDownlink:
@@ -140,7 +146,7 @@ func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 func failed(err error) answer {
 	var e *messages.Error
 	if !errors.As(err, &e) {
-		e = messages.Invalid("formatter_script", "%v", err)
+		e = messages.Invalid("formatter_error", "%v", err)
 	}
 	return answer{status: statusError, err: e}
 }
