@@ -96,10 +96,7 @@ func (w *worker) serve(in io.Reader, out io.Writer) error {
 		a := w.answer(&r)
 		// Only what takes long can have taken much memory; asking costs a system call or two.
 		a.tired = time.Since(started) > 5*time.Millisecond && w.confined.exhausted()
-		if b = a.appendTo(b, r.op); len(b) > maxFrame {
-			large := answer{status: statusError, tired: a.tired, err: messages.Invalid("formatter_output", "the script's output is too large: return less")}
-			b = large.appendTo(nil, r.op)
-		}
+		b = a.appendTo(b, r.op)
 	}
 }
 
@@ -119,8 +116,24 @@ func (w *worker) answer(r *request) answer {
 	if err != nil {
 		return failed(err)
 	}
+	if a.size() > messages.MaxFormatterOutput {
+		return failed(messages.Invalid("formatter_output", "the script's output is larger than %d bytes: return less", messages.MaxFormatterOutput))
+	}
 	a.status = statusOK
 	return a
+}
+
+func (a *answer) size() int {
+	n := len(a.decoded.Data) + len(a.encoded.Bytes)
+	for _, list := range [][]string{a.decoded.Warnings, a.decoded.NormalizedWarnings, a.encoded.Warnings} {
+		for _, text := range list {
+			n += len(text)
+		}
+	}
+	for _, measurement := range a.decoded.Normalized {
+		n += len(measurement)
+	}
+	return n
 }
 
 func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
