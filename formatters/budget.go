@@ -45,7 +45,7 @@ func (b *budget) check() {
 		b.timer.Reset(max(left, 2*time.Millisecond))
 		return
 	}
-	b.cancel(messages.Invalid("formatter_timeout", "the script used more than %s of processor time: simplify it", b.limit))
+	b.cancel(messages.Invalid("formatter_limit", "the script used more than %s of processor time: simplify it", b.limit))
 }
 
 func (b *budget) end() {

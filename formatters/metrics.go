@@ -12,7 +12,7 @@ import (
 type metrics struct {
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
-	kills   *prometheus.CounterVec
+	deaths  *prometheus.CounterVec
 	starts  prometheus.Counter
 	all     []prometheus.Collector
 }
@@ -25,7 +25,7 @@ func newMetrics(s *slots) *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "lorikeet_formatter_call_seconds", Help: "Time of a call, the wait for a worker included.", Buckets: prometheus.ExponentialBuckets(0.00005, 2.5, 12),
 		}, []string{"kind"}),
-		kills: prometheus.NewCounterVec(prometheus.CounterOpts{
+		deaths: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lorikeet_formatter_worker_deaths_total", Help: "Workers that ended during a call, by cause: time, memory, unknown.",
 		}, []string{"cause"}),
 		starts: prometheus.NewCounter(prometheus.CounterOpts{Name: "lorikeet_formatter_worker_starts_total", Help: "Workers that were started."}),
@@ -33,10 +33,10 @@ func newMetrics(s *slots) *metrics {
 	gauge := func(name, help string, f func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
 	}
-	m.all = []prometheus.Collector{m.calls, m.seconds, m.kills, m.starts,
+	m.all = []prometheus.Collector{m.calls, m.seconds, m.deaths, m.starts,
 		gauge("lorikeet_formatter_workers_busy", "Workers that run a script.", func() int { busy, _, _ := s.counts(); return busy }),
 		gauge("lorikeet_formatter_calls_waiting", "Calls that wait for a worker.", func() int { _, waiting, _ := s.counts(); return waiting }),
-		gauge("lorikeet_formatter_scripts_parked", "Scripts that are not run for a time because they had to be stopped too often.", func() int { _, _, parked := s.counts(); return parked }),
+		gauge("lorikeet_formatter_error_parked", "Scripts that are not run for a time because they had to be stopped too often.", func() int { _, _, parked := s.counts(); return parked }),
 	}
 	return m
 }

@@ -35,7 +35,7 @@ type language uint8
 
 const (
 	javaScript language = iota + 1
-	lua
+	luaScript
 )
 
 // request to a worker. Source is empty if the worker should know the script by its id.

@@ -35,7 +35,7 @@ type script struct {
 	strikes     int           // times it had to be stopped
 	ended       int           // calls that ended by themselves since the last strike
 	parkedUntil time.Time
-	lastStop    string // why it was stopped last
+	lastStop    error // why it was stopped last
 }
 
 // risky scripts share all slots but one.
@@ -43,10 +43,10 @@ func (s *script) risky() bool { return !s.proven || s.strikes > 0 || s.took > sl
 
 func (s *script) parked(now time.Time) bool { return now.Before(s.parkedUntil) }
 
-// settle remembers how a call went. It says whether the script is parked now.
-func (s *script) settle(now time.Time, took time.Duration, stopped string) (parked bool) {
+// settle remembers how a call went: stopped is why it had to be, or nil. It says whether the script is parked now.
+func (s *script) settle(now time.Time, took time.Duration, stopped error) (parked bool) {
 	s.took += (took - s.took) / 8
-	if stopped == "" {
+	if stopped == nil {
 		s.proven = true
 		if s.ended++; s.ended >= forgiveAfter {
 			s.strikes = 0
@@ -62,7 +62,7 @@ func (s *script) settle(now time.Time, took time.Duration, stopped string) (park
 }
 
 func (s *script) parkedError() error {
-	return messages.Errorf(messages.CodePrecondition, "formatter_parked", "the script is not run before %s, because it had to be stopped %d times (%s): correct it",
+	return messages.Errorf(messages.CodePrecondition, "formatter_parked", "the script is not run before %s, because it had to be stopped %d times (%w): correct it",
 		s.parkedUntil.UTC().Format(time.RFC3339), s.strikes, s.lastStop)
 }
 

@@ -106,9 +106,14 @@ func (s *Set) Close() error {
 	return nil
 }
 
-// DecodeUplink decodes what a device sent. With FORMATTER_NONE the result is empty. A script's errors are messages.Errors:
-// formatter_compile, formatter_script (it threw), formatter_errors (it returned errors), formatter_output and formatter_output_too_large,
-// formatter_function_missing, formatter_timeout, formatter_memory, formatter_parked, formatter_busy, formatter_unavailable.
+// DecodeUplink decodes what a device sent. With FORMATTER_NONE the result is empty. The errors are messages.Errors:
+//
+//   - of the script: formatter_compile, formatter_error (it threw or returned errors), formatter_output (what it returned can't be used),
+//     formatter_function (it has no function for this), formatter_limit (it took too long or too much memory), formatter_parked (it had to be
+//     stopped too often);
+//   - of the server: formatter_busy, formatter_unavailable, formatter_worker_ended;
+//   - of the configuration: formatter_not_configured.
+//
 // A call that waits for a worker gives up when ctx ends; one that runs is bounded by Config.Timeout.
 func (s *Set) DecodeUplink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error) {
 	a, err := s.run(ctx, f, &request{op: opDecodeUplink, decode: in})
@@ -124,7 +129,7 @@ func (s *Set) DecodeDownlink(ctx context.Context, f messages.Formatter, in messa
 // EncodeDownlink encodes what is to be sent to a device. With FORMATTER_NONE there are no bytes. Its errors are those of DecodeUplink.
 func (s *Set) EncodeDownlink(ctx context.Context, f messages.Formatter, in messages.EncodeInput) (messages.Encoded, error) {
 	if len(in.Data) > maxInputData {
-		return messages.Encoded{}, messages.Invalid("formatter_input_too_large", "the data to encode have %d bytes: send at most %d", len(in.Data), maxInputData)
+		return messages.Encoded{}, messages.Invalid("formatter_error", "the data to encode have %d bytes: send at most %d", len(in.Data), maxInputData)
 	}
 	a, err := s.run(ctx, f, &request{op: opEncodeDownlink, encode: in})
 	return a.encoded, err
@@ -151,6 +156,8 @@ func (s *Set) dispatch(ctx context.Context, f messages.Formatter, r *request) (a
 		return runCayenneLPP(r)
 	case messages.FormatterJavaScript:
 		return s.runScript(ctx, f, javaScript, r)
+	case messages.FormatterLua:
+		return s.runScript(ctx, f, luaScript, r)
 	}
 	return answer{}, messages.Invalid("formatter_not_configured", "formatter %q is not available: use FORMATTER_JAVASCRIPT, FORMATTER_LUA, FORMATTER_CAYENNELPP or FORMATTER_NONE", f.Kind)
 }
@@ -201,18 +208,22 @@ func (s *Set) runScript(ctx context.Context, f messages.Formatter, l language, r
 	}
 	r.language, r.id, r.timeout = l, w.script.id, s.cfg.Timeout
 	start := time.Now()
-	a, p, stopped, err := s.callWorker(r, f.Parameter)
-	if err == nil && a.err != nil {
-		err = a.err
-		if a.err.Name == "formatter_timeout" {
-			stopped = "time"
-		}
+	a, p, err := s.callWorker(r, f.Parameter)
+	var stopped error
+	if errors.Is(err, errLimit) || errors.Is(err, errWorkerEnded) {
+		stopped = err
 	}
 	if parked := s.slots.release(w, p, time.Since(start), stopped); parked {
 		s.cfg.Log.Warn("formatter parked", "script", w.script.hash, "kind", f.Kind, "cause", stopped)
 	}
 	return a, err
 }
+
+// Errors after which a script has a strike; compared by name.
+var (
+	errLimit       = &messages.Error{Name: "formatter_limit"}
+	errWorkerEnded = &messages.Error{Name: "formatter_worker_ended"}
+)
 
 // enter counts a call in, unless the Set is closed.
 func (s *Set) enter() bool {
@@ -224,31 +235,36 @@ func (s *Set) enter() bool {
 	return !s.closed
 }
 
-// callWorker makes a call and gives the process if it can go on. stopped is why the script was stopped, if it was.
-func (s *Set) callWorker(r *request, source string) (a answer, p *process, stopped string, err error) {
+// callWorker makes a call and gives the process if it can go on.
+func (s *Set) callWorker(r *request, source string) (answer, *process, error) {
 	// A worker that died for no reason that we know (someone ended it while it was idle, say) is not the script's fault: it has a second try.
 	for range 2 {
-		if p, err = s.worker(); err != nil {
-			return answer{}, nil, "", err
+		p, err := s.worker()
+		if err != nil {
+			return answer{}, nil, err
 		}
-		if a, err = p.call(r, source, s.cfg.wall()); err == nil {
+		a, err := p.call(r, source, s.cfg.wall())
+		if err == nil {
 			if a.tired {
 				p.destroy()
 				p = nil
 			}
-			return a, p, "", nil
+			if a.err != nil {
+				return answer{}, p, a.err
+			}
+			return a, p, nil
 		}
 		cause := p.destroy()
-		s.metrics.kills.WithLabelValues(string(cause)).Inc()
+		s.metrics.deaths.WithLabelValues(string(cause)).Inc()
 		s.cfg.Log.Warn("formatter worker ended during a call", "cause", string(cause), "err", err, "stderr", p.stderr.firstLine())
 		switch cause {
 		case deathTime:
-			return answer{}, nil, "time", messages.Invalid("formatter_timeout", "the script did not end in time and its worker was stopped: simplify it")
+			return answer{}, nil, messages.Invalid(errLimit.Name, "the script did not end in time and its worker was stopped: simplify it")
 		case deathMemory:
-			return answer{}, nil, "memory", messages.Invalid("formatter_memory", "the script used more memory than a formatter may have: make it smaller")
+			return answer{}, nil, messages.Invalid(errLimit.Name, "the script used more memory than a formatter may have: make it smaller")
 		}
 	}
-	return answer{}, nil, "unknown", messages.Errorf(messages.CodeUnavailable, "formatter_unavailable", "the worker ended while the script ran: try again")
+	return answer{}, nil, messages.Errorf(messages.CodeUnavailable, errWorkerEnded.Name, "the worker ended twice while it ran the script: try again")
 }
 
 // worker gives an idle process or starts one.

@@ -133,8 +133,8 @@ func (s *slots) remove(w *waiter) {
 	}
 }
 
-// release gives back the slot with a process that can go on, or nil, and says how the call went: how long it took and why it was stopped, if it was.
-func (s *slots) release(w *waiter, p *process, took time.Duration, stopped string) (parked bool) {
+// release gives back the slot with a process that can go on, or nil, and says how the call went: how long it took and why the script had to be stopped, if it had.
+func (s *slots) release(w *waiter, p *process, took time.Duration, stopped error) (parked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p != nil {

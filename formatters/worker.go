@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lorikeet/formatters/javascript"
+	"lorikeet/formatters/lua"
 	"lorikeet/messages"
 )
 
@@ -31,6 +32,8 @@ func compile(l language, source string) (program, error) {
 	switch l {
 	case javaScript:
 		return javascript.Compile(source)
+	case luaScript:
+		return lua.Compile(source)
 	}
 	return nil, messages.Errorf(messages.CodeInternal, "formatter_language", "worker: unknown language %d", l)
 }
@@ -93,10 +96,7 @@ func (w *worker) serve(in io.Reader, out io.Writer) error {
 		a := w.answer(&r)
 		// Only what takes long can have taken much memory; asking costs a system call or two.
 		a.tired = time.Since(started) > 5*time.Millisecond && w.confined.exhausted()
-		if b = a.appendTo(b, r.op); len(b) > maxFrame {
-			large := answer{status: statusError, tired: a.tired, err: messages.Invalid("formatter_output_too_large", "the script's output is too large: return less")}
-			b = large.appendTo(nil, r.op)
-		}
+		b = a.appendTo(b, r.op)
 	}
 }
 
@@ -116,19 +116,38 @@ func (w *worker) answer(r *request) answer {
 	if err != nil {
 		return failed(err)
 	}
+	if a.size() > messages.MaxFormatterOutput {
+		return failed(messages.Invalid("formatter_output", "the script's output is larger than %d bytes: return less", messages.MaxFormatterOutput))
+	}
 	a.status = statusOK
 	return a
+}
+
+func (a *answer) size() int {
+	n := len(a.decoded.Data) + len(a.encoded.Bytes)
+	for _, list := range [][]string{a.decoded.Warnings, a.decoded.NormalizedWarnings, a.encoded.Warnings} {
+		for _, text := range list {
+			n += len(text)
+		}
+	}
+	for _, measurement := range a.decoded.Normalized {
+		n += len(measurement)
+	}
+	return n
 }
 
 func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			err = messages.Invalid("formatter_script", "the interpreter failed on the script")
+			err = messages.Invalid("formatter_error", "the interpreter failed on the script")
 		}
 	}()
 	switch r.op {
 	case opDecodeUplink:
 		a.decoded, err = c.program.DecodeUplink(ctx, r.decode)
+		if err != nil && a.decoded.Data != nil { // only the normalization failed: what was decoded stands
+			a.decoded.NormalizedWarnings, err = []string{"normalizeUplink: " + err.Error()}, nil
+		}
 	case opDecodeDownlink:
 		a.decoded, err = c.program.DecodeDownlink(ctx, r.decode)
 	case opEncodeDownlink:
@@ -140,7 +159,7 @@ func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 func failed(err error) answer {
 	var e *messages.Error
 	if !errors.As(err, &e) {
-		e = messages.Invalid("formatter_script", "%v", err)
+		e = messages.Invalid("formatter_error", "%v", err)
 	}
 	return answer{status: statusError, err: e}
 }

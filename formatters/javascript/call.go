@@ -40,7 +40,7 @@ func (p *Program) run(ctx context.Context, do func(*call)) (err error) {
 		case refusal:
 			err = r.err
 		default:
-			err = messages.Invalid("formatter_script", "the interpreter failed on the script")
+			err = messages.Invalid("formatter_error", "the interpreter failed on the script")
 		}
 	}()
 	c.vm.SetMaxCallStackSize(maxCallDepth)
@@ -57,7 +57,7 @@ func (p *Program) run(ctx context.Context, do func(*call)) (err error) {
 			return e
 		}
 	}
-	return messages.Invalid("formatter_script", "%s%s", text, place(exception))
+	return messages.Invalid("formatter_error", "%s%s", text, place(exception))
 }
 
 // guard calls f; an exception, an interrupt or a stack overflow in it comes back as an error.
@@ -78,9 +78,9 @@ func interrupted(ctx context.Context, err error) error {
 	case errors.As(err, &interrupt):
 		return timeout(ctx)
 	case errors.As(err, &overflow):
-		return messages.Invalid("formatter_script", "the script calls itself too deeply: more than %d calls", maxCallDepth)
+		return messages.Invalid("formatter_error", "the script calls itself too deeply: more than %d calls", maxCallDepth)
 	}
-	return messages.Invalid("formatter_script", "the interpreter failed on the script")
+	return messages.Invalid("formatter_error", "the interpreter failed on the script")
 }
 
 // place says on which line of the script an exception was thrown.
@@ -102,7 +102,7 @@ func timeout(ctx context.Context) error {
 	if errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	return messages.Invalid("formatter_timeout", "the script did not end in time: simplify it")
+	return messages.Invalid("formatter_limit", "the script did not end in time: simplify it")
 }
 
 // load runs the script's top level.
@@ -199,7 +199,7 @@ func (c *call) settled(v goja.Value) goja.Value {
 	case goja.PromiseStateFulfilled:
 		return promise.Result()
 	case goja.PromiseStateRejected:
-		c.fail(messages.Invalid("formatter_script", "%s", c.describe(promise.Result())))
+		c.fail(messages.Invalid("formatter_error", "%s", c.describe(promise.Result())))
 	}
 	c.fail(badOutput("the script returned a Promise that nothing settles: there are no timers and no input to wait for"))
 	return nil
@@ -272,7 +272,7 @@ func (c *call) parse(data json.RawMessage) goja.Value {
 		return c.vm.NewObject()
 	}
 	if !json.Valid(data) {
-		c.fail(messages.Invalid("formatter_input", "the data to encode are not valid JSON"))
+		c.fail(messages.Invalid("formatter_error", "the data to encode are not valid JSON"))
 	}
 	parse, _ := goja.AssertFunction(c.member(c.vm.Get("JSON"), "parse"))
 	v, err := parse(goja.Undefined(), c.vm.ToValue(string(data)))

@@ -82,8 +82,8 @@ func compileError(err error) error {
 	return messages.Invalid("formatter_compile", "the script can't be compiled: line %d, column %d: %s", position.Line, position.Column, clip(text))
 }
 
-// DecodeUplink runs the uplink decoder and, if there is one, normalizeUplink. Its errors are formatter_script (it threw), formatter_errors (it returned
-// errors), formatter_output, formatter_output_too_large, formatter_function_missing, and formatter_timeout when ctx ends.
+// DecodeUplink runs the uplink decoder and, if there is one, normalizeUplink, whose failure is a warning. Its errors are named formatter_error (the script
+// threw or returned errors), formatter_output (what it returned can't be used), formatter_function (it has no decoder) and formatter_limit (ctx ended).
 func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (d messages.Decoded, err error) {
 	err = p.run(ctx, func(c *call) {
 		input := c.decodeInput(in)
@@ -139,11 +139,11 @@ func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (
 }
 
 func missing(function string) error {
-	return messages.Invalid("formatter_function_missing", "the script has no function %s: define it", function)
+	return messages.Invalid("formatter_function", "the script has no function %s: define it", function)
 }
 
 func tooLarge() error {
-	return messages.Invalid("formatter_output_too_large", "the script's output is larger than %d bytes: return less", messages.MaxFormatterOutput)
+	return messages.Invalid("formatter_output", "the script's output is larger than %d bytes: return less", messages.MaxFormatterOutput)
 }
 
 func badOutput(format string, args ...any) error {

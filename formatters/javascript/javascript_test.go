@@ -122,13 +122,13 @@ func TestUplinkFailures(t *testing.T) {
 		name, body, error string
 		words             []string
 	}{
-		{"errors", `return {data: {a: 1}, errors: ["too short", "no battery"]}`, "formatter_errors", []string{"too short; no battery"}},
-		{"an error", `return {errors: "too short"}`, "formatter_errors", []string{"too short"}},
-		{"throws", "\nthrow new Error('unknown port')", "formatter_script", []string{"unknown port (line 2)"}},
-		{"throws a TypeError", "\n\nreturn {data: input.none.x}", "formatter_script", []string{"TypeError", "(line 3)"}},
-		{"throws a string", `throw "no"`, "formatter_script", []string{"no"}},
-		{"throws an object", `throw {code: 5}`, "formatter_script", []string{`{"code":5}`}},
-		{"throws undefined", `throw undefined`, "formatter_script", []string{"undefined"}},
+		{"errors", `return {data: {a: 1}, errors: ["too short", "no battery"]}`, "formatter_error", []string{"too short; no battery"}},
+		{"an error", `return {errors: "too short"}`, "formatter_error", []string{"too short"}},
+		{"throws", "\nthrow new Error('unknown port')", "formatter_error", []string{"unknown port (line 2)"}},
+		{"throws a TypeError", "\n\nreturn {data: input.none.x}", "formatter_error", []string{"TypeError", "(line 3)"}},
+		{"throws a string", `throw "no"`, "formatter_error", []string{"no"}},
+		{"throws an object", `throw {code: 5}`, "formatter_error", []string{`{"code":5}`}},
+		{"throws undefined", `throw undefined`, "formatter_error", []string{"undefined"}},
 		{"returns nothing", ``, "formatter_output", []string{"decodeUplink must return an object, not undefined"}},
 		{"returns a string", `return "x"`, "formatter_output", []string{"not a string"}},
 		{"returns null", `return null`, "formatter_output", []string{"not null"}},
@@ -139,15 +139,15 @@ func TestUplinkFailures(t *testing.T) {
 		{"data is a Date", `return {data: new Date(0)}`, "formatter_output", []string{"data must be an object"}},
 		{"toJSON gives a string", `return {data: {toJSON: function () { return "x" }}}`, "formatter_output", []string{"data must be an object"}},
 		{"warnings are a number", `return {data: {}, warnings: 5}`, "formatter_output", []string{"warnings must be an array of strings, not a number"}},
-		{"cycle", `var a = {}; a.a = a; return {data: a}`, "formatter_script", []string{"circular"}},
-		{"BigInt", `return {data: {n: 5n}}`, "formatter_script", []string{"BigInt"}},
+		{"cycle", `var a = {}; a.a = a; return {data: a}`, "formatter_error", []string{"circular"}},
+		{"BigInt", `return {data: {n: 5n}}`, "formatter_error", []string{"BigInt"}},
 		{"deep", `var a = {}; for (var i = 0; i < 40; i++) a = {a: a}; return {data: a}`, "formatter_output", []string{"deeper than 32"}},
-		{"large", `return {data: {s: 'x'.repeat(300000)}}`, "formatter_output_too_large", []string{"262144"}},
-		{"getter throws", `return {data: {get x() { throw new Error("mine") }}}`, "formatter_script", []string{"mine"}},
-		{"rejected", `return Promise.reject(new RangeError("late"))`, "formatter_script", []string{"RangeError: late"}},
+		{"large", `return {data: {s: 'x'.repeat(300000)}}`, "formatter_output", []string{"262144"}},
+		{"getter throws", `return {data: {get x() { throw new Error("mine") }}}`, "formatter_error", []string{"mine"}},
+		{"rejected", `return Promise.reject(new RangeError("late"))`, "formatter_error", []string{"RangeError: late"}},
 		{"pending", `return new Promise(function () {})`, "formatter_output", []string{"Promise that nothing settles"}},
-		{"recursion", `function f() { return f() + 1 } return {data: {n: f()}}`, "formatter_script", []string{"too deeply"}},
-		{"no require", `return {data: require("fs")}`, "formatter_script", []string{"ReferenceError"}},
+		{"recursion", `function f() { return f() + 1 } return {data: {n: f()}}`, "formatter_error", []string{"too deeply"}},
+		{"no require", `return {data: require("fs")}`, "formatter_error", []string{"ReferenceError"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -164,11 +164,11 @@ func TestMissingFunctionsAreNamed(t *testing.T) {
 	t.Parallel()
 	p := compile(t, `var x = 1`)
 	_, err := p.DecodeUplink(t.Context(), uplink(1))
-	wantError(t, err, "formatter_function_missing", "decodeUplink")
+	wantError(t, err, "formatter_function", "decodeUplink")
 	_, err = p.DecodeDownlink(t.Context(), uplink(1))
-	wantError(t, err, "formatter_function_missing", "decodeDownlink")
+	wantError(t, err, "formatter_function", "decodeDownlink")
 	_, err = p.EncodeDownlink(t.Context(), messages.EncodeInput{})
-	wantError(t, err, "formatter_function_missing", "encodeDownlink")
+	wantError(t, err, "formatter_function", "encodeDownlink")
 }
 
 func TestCompileErrorNamesTheLine(t *testing.T) {
@@ -185,7 +185,7 @@ func TestCompileErrorNamesTheLine(t *testing.T) {
 	_, err := Compile(strings.Repeat(" ", messages.MaxFormatterSource+1))
 	wantError(t, err, "formatter_compile", "at most 262144")
 	_, err = compile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
-	wantError(t, err, "formatter_script", "ReferenceError", "line 2")
+	wantError(t, err, "formatter_error", "ReferenceError", "line 2")
 }
 
 func TestSourceMapsAreNotRead(t *testing.T) {
@@ -263,7 +263,7 @@ func TestEncodeDownlink(t *testing.T) {
 func TestEncodeDownlinkFailures(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ result, error, words string }{
-		{`{errors: ["no such command"]}`, "formatter_errors", "no such command"},
+		{`{errors: ["no such command"]}`, "formatter_error", "no such command"},
 		{`{}`, "formatter_output", "bytes must be an array of numbers, not undefined"},
 		{`{bytes: 5}`, "formatter_output", "not a number"},
 		{`{bytes: {}}`, "formatter_output", "not an object"},
@@ -273,13 +273,13 @@ func TestEncodeDownlinkFailures(t *testing.T) {
 		{`{bytes: [1], fPort: 1.5}`, "formatter_output", "not 1.5"},
 		{`{bytes: [1], fPort: "x"}`, "formatter_output", "not NaN"},
 		{`{bytes: new Array(5000)}`, "formatter_output", "5000 bytes"},
-		{`{bytes: [{valueOf: function () { throw new Error("mine") }}]}`, "formatter_script", "mine"},
+		{`{bytes: [{valueOf: function () { throw new Error("mine") }}]}`, "formatter_error", "mine"},
 	} {
 		_, err := compile(t, "function encodeDownlink() { return "+c.result+" }").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{}`)})
 		wantError(t, err, c.error, c.words)
 	}
 	_, err := compile(t, "function encodeDownlink() {}").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"a":`)})
-	wantError(t, err, "formatter_input", "not valid JSON")
+	wantError(t, err, "formatter_error", "not valid JSON")
 }
 
 func TestDecodeDownlink(t *testing.T) {
@@ -320,7 +320,7 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer cancel()
 			_, err := compile(t, "function decodeUplink(i) {"+body+"}").DecodeUplink(ctx, uplink(1))
-			wantError(t, err, "formatter_timeout")
+			wantError(t, err, "formatter_limit")
 		})
 	}
 	t.Run("normalize", func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := compile(t, "function decodeUplink(i) {return {data: {}}} function normalizeUplink() { for(;;); }").DecodeUplink(ctx, uplink(1))
-		wantError(t, err, "formatter_timeout")
+		wantError(t, err, "formatter_limit")
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -389,7 +389,7 @@ func TestBuffer(t *testing.T) {
 	}
 	for _, bad := range []string{`Buffer.from([1]).readUInt16BE(0)`, `Buffer.from(5)`, `Buffer.from("a", "rot13")`, `Buffer.alloc(1).writeInt8(0, 1)`} {
 		_, err := compile(t, "function decodeUplink() { return {data: {r: "+bad+"}} }").DecodeUplink(t.Context(), uplink())
-		wantError(t, err, "formatter_script")
+		wantError(t, err, "formatter_error")
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *call) data(v goja.Value, warnings []string) messages.Decoded {
 // verdict fails the call if the script says that it failed, and gives the warnings.
 func (c *call) verdict(o *goja.Object) (warnings []string) {
 	if failures := c.texts("errors", o.Get("errors")); len(failures) > 0 {
-		c.fail(messages.Invalid("formatter_errors", "%s", clip(strings.Join(failures, "; "))))
+		c.fail(messages.Invalid("formatter_error", "%s", clip(strings.Join(failures, "; "))))
 	}
 	return c.texts("warnings", o.Get("warnings"))
 }
@@ -144,7 +144,7 @@ func (c *call) normalize(d *messages.Decoded) {
 	}
 	var err error
 	if exception := c.vm.Try(func() { err = c.refused(func() { c.measurements(f, d) }) }); exception != nil {
-		err = messages.Invalid("formatter_script", "%s%s", c.describe(exception.Value()), place(exception))
+		err = messages.Invalid("formatter_error", "%s%s", c.describe(exception.Value()), place(exception))
 	}
 	if err != nil {
 		d.Normalized, d.NormalizedWarnings = nil, []string{"normalizeUplink: " + err.Error()}
