@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"lorikeet/messages"
 )
@@ -19,7 +20,16 @@ type application struct {
 	shared   map[string]*filter   // by share group and levels
 	events   uint64
 	targets  []target // of the event being published
+	credit   credit
 }
+
+// credit is the time that publishing may wait for slow clients, so that a burst does not cut those who only need a moment: waitingTime in each second.
+type credit struct {
+	second time.Time
+	left   time.Duration
+}
+
+const waitingTime = 50 * time.Millisecond
 
 // filter is a topic filter below v3/{uid} with its subscribers: one, or the members of a share group, of which one gets each event.
 type filter struct {
@@ -122,11 +132,12 @@ func (a *application) remove(sub *subscription) {
 	}
 }
 
-// publish hands an event to every session that is subscribed to it, once each, and returns the sessions that must end since they can keep no more.
-func (a *application) publish(e messages.LogEntry) (overfull []*session) {
+// publish hands an event to every session that is subscribed to it, once each. It returns the sessions that must end since they can keep no more, and a
+// client that is far behind, if there is one.
+func (a *application) publish(e messages.LogEntry) (overfull []*session, behind *client) {
 	suffix, ok := suffixes[e.Type]
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	topic := append(make([]string, 0, 4), "devices", e.Device.DeviceID)
 	topic = append(topic, strings.Split(suffix[1:], "/")...)
@@ -138,15 +149,41 @@ func (a *application) publish(e messages.LogEntry) (overfull []*session) {
 	a.match(a.byDevice[e.Device.DeviceID], topic)
 	a.match(a.wide, topic)
 	if len(a.targets) == 0 {
-		return nil
+		return nil, nil
 	}
 	ev := &event{device: e.Device.DeviceID, suffix: suffix, payload: e.JSON}
 	for _, t := range a.targets {
 		if !t.session.deliver(ev, t.qos, t.ids) {
 			overfull = append(overfull, t.session)
 		}
+		if c := t.session.congested(); c != nil {
+			behind = c
+		}
 	}
-	return overfull
+	return overfull, behind
+}
+
+// wait gives a client that is far behind time to read, as far as there is credit. The caller has the log as its buffer.
+func (a *application) wait(c *client) {
+	a.mu.Lock()
+	began := time.Now()
+	if began.Sub(a.credit.second) > time.Second {
+		a.credit = credit{second: began, left: waitingTime}
+	}
+	left := a.credit.left
+	a.mu.Unlock()
+	if left <= 0 {
+		return
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-c.drained:
+	case <-t.C:
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.credit.left -= time.Since(began)
 }
 
 // match adds the sessions behind the filters to a.targets. Overlapping subscriptions of a session give one delivery with the highest QoS [MQTT-3.3.5-1]

@@ -79,12 +79,13 @@ type Server struct {
 	mqtt    *mqtt.Server
 	socket  net.Listener
 	door    *door
-	memory  memory
+	memory  memory // of the write buffers
+	kept    memory // of the events that wait in sessions
 
-	// Ends what runs for clients. Accepting and serving are counted in running.
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	ctx        context.Context // ends what runs for clients
+	cancel     context.CancelFunc
+	running    sync.WaitGroup // accepts, serves and writes; ends with the connections
+	background sync.WaitGroup // ends with ctx
 
 	apps sync.Map // of *application by id
 
@@ -104,8 +105,7 @@ func Open(cfg Config) (*Server, error) {
 	}
 	s.socket, err = net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		s.cancel()
-		_ = s.mqtt.Close()
+		_ = s.Close(context.Background())
 		return nil, fmt.Errorf("MQTT: %w", err)
 	}
 	s.running.Go(s.accept)
@@ -116,7 +116,7 @@ func Open(cfg Config) (*Server, error) {
 // newServer makes a server without a socket.
 func newServer(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, door: newDoor(cfg.MaxConnections)}
-	s.memory.limit = 64 * int64(cfg.WriteBuffer)
+	s.memory.limit, s.kept.limit = 64*int64(cfg.WriteBuffer), maxWaitingOfAll
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		return nil, err
@@ -138,6 +138,7 @@ func newServer(cfg Config) (*Server, error) {
 	if err := s.mqtt.Serve(); err != nil {
 		return nil, fmt.Errorf("MQTT: %w", err)
 	}
+	s.background.Go(s.recheckKeys)
 	return s, nil
 }
 
@@ -145,7 +146,7 @@ func newServer(cfg Config) (*Server, error) {
 func (s *Server) Addr() string { return s.socket.Addr().String() }
 
 // Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
-// subscriber gets them in that order. It does not wait for subscribers.
+// subscriber gets them in that order. It waits for clients that are far behind, but not longer than 50 ms in a second; who is too far behind is cut.
 func (s *Server) Publish(e messages.LogEntry) {
 	v, ok := s.apps.Load(e.Device.ApplicationID)
 	if !ok {
@@ -155,32 +156,60 @@ func (s *Server) Publish(e messages.LogEntry) {
 	if app.count.Load() == 0 {
 		return
 	}
-	for _, overfull := range app.publish(e) {
+	overfull, behind := app.publish(e)
+	for _, session := range overfull {
 		s.metrics.dropped.WithLabelValues("session_full").Inc()
 		s.log.Warn("MQTT session is given up: too many events wait for its client",
-			"application_id", e.Device.ApplicationID, "client_id", shown(overfull.key.clientID))
-		s.drop(overfull, reasonQuotaExceeded)
+			"application_id", e.Device.ApplicationID, "client_id", shown(session.key.clientID))
+		s.drop(session, reasonQuotaExceeded)
+	}
+	if behind != nil {
+		app.wait(behind)
 	}
 }
 
-// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right that its session uses is disconnected at
-// once, and the session is dropped.
+// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once, and the
+// session is dropped.
 func (s *Server) KeyChanged(keyID string) {
 	s.revoke()
 	for _, session := range s.sessionsWhere(func(k sessionKey, _ *session) bool { return k.keyID == keyID }) {
-		read, write, err := s.rights(s.ctx, session)
-		session.mu.Lock()
-		c := session.client
-		session.mu.Unlock()
-		if err != nil || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) || c == nil && !read {
-			s.metrics.ended.WithLabelValues("key_changed").Inc()
-			s.drop(session, reasonNotAuthorized)
-			continue
+		s.recheck(session)
+	}
+}
+
+// recheckKeys notices keys that have expired, of which no one is told.
+func (s *Server) recheckKeys() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
 		}
-		if c != nil {
-			c.canRead.Store(read)
-			c.canWrite.Store(write)
+		for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
+			s.recheck(session)
 		}
+	}
+}
+
+// recheck asks for the rights of a session, and drops it if it has lost one. While no answer can be had, it stays; recheckKeys asks again.
+func (s *Server) recheck(session *session) {
+	read, write, err := s.rights(s.ctx, session)
+	if messages.CodeOf(err) == messages.CodeUnavailable {
+		return
+	}
+	session.mu.Lock()
+	c := session.client
+	session.mu.Unlock()
+	if err != nil || c == nil && !read || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) {
+		s.metrics.ended.WithLabelValues("rights_lost").Inc()
+		s.drop(session, reasonNotAuthorized)
+		return
+	}
+	if c != nil {
+		c.canRead.Store(read)
+		c.canWrite.Store(write)
 	}
 }
 
@@ -243,9 +272,10 @@ func (s *Server) Close(ctx context.Context) error {
 		s.running.Wait()
 		_ = s.mqtt.Close()
 	}()
+	defer s.background.Wait()
+	defer s.cancel()
 	select {
 	case <-ended:
-		s.cancel()
 		return nil
 	case <-ctx.Done():
 		s.cancel() // commands in progress end now

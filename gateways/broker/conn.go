@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,10 +16,11 @@ const (
 	maxConnectPacket = 64 << 10
 	// writeChunk is written within writeTimeout, or the client is cut. At 64 KiB even a slow link makes it.
 	writeChunk = 64 << 10
-	// fairShare of the write buffers' memory is left to each client when all of it is in use.
+	// fairShare of the memory is left to each client when all of it is in use.
 	fairShare = 64 << 10
-	// closingDeadline is for what is still to be written when a connection is closed.
+	// closingDeadline is for what is still to be written when a connection is closed, and lingering for the client to take notice.
 	closingDeadline = time.Second
+	lingering       = 250 * time.Millisecond
 	// keepBuffer is the largest write buffer kept for the next packet.
 	keepBuffer = 32 << 10
 )
@@ -26,15 +28,20 @@ const (
 var (
 	errSlow        = errors.New("the client does not read what it is sent")
 	errFirstPacket = errors.New("the first packet is larger than 64 KiB")
-	errWriteClosed = errors.New("connection is closed")
+	errClosed      = errors.New("connection is closed")
 
 	alreadyOver = time.Unix(1, 0)
 )
 
-// memory is what the write buffers of all clients hold, and may.
+// memory is what is held for all clients, and may be.
 type memory struct {
 	used  atomic.Int64
 	limit int64
+}
+
+// allows says whether someone who holds that much may have n bytes more.
+func (m *memory) allows(holds, n int) bool {
+	return holds+n <= fairShare || m.used.Load()+int64(n) <= m.limit
 }
 
 // conn stands between the MQTT server and a socket. Write never blocks: it fills a buffer that a goroutine, alive only while there is something to
@@ -57,17 +64,21 @@ type conn struct {
 	writing bool   // the flushing goroutine is alive
 	closing bool   // close once all is written
 	closed  bool
-	slow    bool // closed since the client does not read
+	slow    bool          // closed since the client does not read
+	drained chan struct{} // gets something when a write is done
 }
 
 func newConn(c net.Conn, m *memory, limit int, writeTimeout time.Duration, running *sync.WaitGroup) *conn {
-	out := &conn{Conn: c, memory: m, limit: limit, writeTimeout: writeTimeout, running: running}
+	out := &conn{Conn: c, memory: m, limit: limit, writeTimeout: writeTimeout, running: running, drained: make(chan struct{}, 1)}
 	out.keepAlive.Store(-1)
 	return out
 }
 
-// Read refuses a first packet that claims to be large before the MQTT server makes room for it.
+// Read refuses a first packet that claims to be large before the MQTT server makes room for it. Nothing more is read once the connection is to end.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.isClosing() {
+		return 0, errClosed
+	}
 	n, err := c.Conn.Read(p)
 	if !c.first.accept(p[:n]) {
 		return 0, errFirstPacket
@@ -114,7 +125,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.closed {
-		return errWriteClosed
+		return errClosed
 	}
 	return c.Conn.SetReadDeadline(t)
 }
@@ -144,9 +155,9 @@ func (c *conn) publish(f *publishFrame) error {
 // reserve makes sure of room for n bytes and of someone to write them. c.mu is held.
 func (c *conn) reserve(n int) error {
 	if c.closing || c.closed {
-		return errWriteClosed
+		return errClosed
 	}
-	if c.queued+n > c.limit || c.memory.used.Load()+int64(n) > c.memory.limit && c.queued+n > fairShare {
+	if c.queued+n > c.limit || !c.memory.allows(c.queued, n) {
 		c.slow = true
 		c.abort()
 		return errSlow
@@ -164,11 +175,12 @@ func (c *conn) flush() {
 	for {
 		c.mu.Lock()
 		if c.closed || len(c.pending) == 0 {
-			c.writing = false
-			if c.closing {
-				c.abort()
-			}
+			closing := c.closing && !c.closed
+			c.writing = closing // what comes from now on is refused
 			c.mu.Unlock()
+			if closing {
+				c.hangUp()
+			}
 			return
 		}
 		batch := c.pending
@@ -189,7 +201,30 @@ func (c *conn) flush() {
 			}
 		}
 		c.mu.Unlock()
+		select {
+		case c.drained <- struct{}{}:
+		default:
+		}
 	}
+}
+
+// hangUp closes the socket once the client has seen what was written last: closing it while there is something to read would reset the connection, and
+// the client might never see why.
+func (c *conn) hangUp() {
+	if t, ok := c.Conn.(*net.TCPConn); ok && t.CloseWrite() == nil {
+		_ = t.SetReadDeadline(time.Now().Add(lingering))
+		_, _ = io.Copy(io.Discard, io.LimitReader(t, maxPacket))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.abort()
+}
+
+// congested says whether half of the buffer is full.
+func (c *conn) congested() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queued > c.limit/2
 }
 
 func (c *conn) writeAll(p []byte) error {
@@ -228,11 +263,11 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.closing = true
-	if !c.writing {
-		c.abort()
-		return nil
-	}
 	_ = c.Conn.SetReadDeadline(alreadyOver)
+	if !c.writing {
+		c.writing = true
+		c.running.Go(c.flush)
+	}
 	return c.Conn.SetWriteDeadline(time.Now().Add(closingDeadline))
 }
 
@@ -248,6 +283,12 @@ func (c *conn) abort() {
 	_ = c.Conn.Close()
 	c.memory.used.Add(-int64(c.queued))
 	c.queued, c.pending, c.spare = 0, nil, nil
+}
+
+func (c *conn) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing || c.closed
 }
 
 // wasSlow says whether the connection ended since the client did not read.

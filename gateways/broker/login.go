@@ -38,7 +38,7 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 	key := sessionKey{username: string(pk.Connect.Username), clientID: cl.ID}
 	for {
 		revocations := s.revocations.Load()
-		session := newSession(key, nil, string(pk.Connect.Password))
+		session := newSession(key, string(pk.Connect.Password), &s.kept)
 		read, write, err := s.rights(s.ctx, session)
 		switch {
 		case messages.CodeOf(err) == messages.CodeUnavailable:

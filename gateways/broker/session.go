@@ -8,9 +8,10 @@ import (
 const (
 	// maxWindow is how many messages of QoS 1 and 2 may be on the way to a client and not confirmed, if it allows so many itself.
 	maxWindow = 1024
-	// maxWaiting and maxWaitingBytes limit what waits for a client, on the way or not.
-	maxWaiting      = 20000
-	maxWaitingBytes = 16 << 20
+	// maxWaiting and maxWaitingBytes limit what waits for a client, on the way or not; maxWaitingOfAll is for all clients.
+	maxWaiting      = 100000
+	maxWaitingBytes = 64 << 20
+	maxWaitingOfAll = 512 << 20
 	// maxSubscriptions of one session.
 	maxSubscriptions = 10000
 )
@@ -26,6 +27,7 @@ type session struct {
 	app    *application
 	prefix string // of all topics: v3/{uid}/devices/
 	apiKey string // to ask again for its rights; never shown
+	kept   *memory
 
 	subscriptions map[string]*subscription // by filter; guarded by app.mu
 	mark          uint64                   // of the last event that was matched, guarded by app.mu
@@ -75,13 +77,28 @@ func (s *session) deliver(e *event, qos byte, ids []int) bool {
 		}
 		return true
 	}
-	if len(s.waiting) >= maxWaiting || s.bytes+len(e.payload) > maxWaitingBytes {
+	if len(s.waiting) >= maxWaiting || s.bytes+len(e.payload) > maxWaitingBytes || !s.kept.allows(s.bytes, len(e.payload)) {
 		return false
 	}
 	s.waiting = append(s.waiting, &delivery{event: e, qos: qos, subscriptions: ids})
-	s.bytes += len(e.payload)
+	s.hold(len(e.payload))
 	s.fill()
 	return true
+}
+
+func (s *session) hold(n int) {
+	s.bytes += n
+	s.kept.used.Add(int64(n))
+}
+
+// congested gives the connection of the session if it has fallen far behind, nil if not.
+func (s *session) congested() *client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live && (len(s.waiting) > maxWaiting/2 || s.client.congested()) {
+		return s.client
+	}
+	return nil
 }
 
 // fill sends what the window allows. s.mu is held.
@@ -119,7 +136,7 @@ func (s *session) confirm(d *delivery) {
 	d.done = true
 	delete(s.byID, d.id)
 	s.sent--
-	s.bytes -= len(d.event.payload)
+	s.hold(-len(d.event.payload))
 	for len(s.waiting) > 0 && s.waiting[0].done {
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
@@ -198,8 +215,9 @@ func (s *session) end() *client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.client
+	s.hold(-s.bytes)
 	s.client, s.live, s.ended, s.waiting, s.byID, s.received = nil, false, true, nil, nil, nil
-	s.next, s.bytes, s.sent = 0, 0, 0
+	s.next, s.sent = 0, 0
 	stop(s.expiry)
 	return c
 }
@@ -234,9 +252,9 @@ func (s *session) release(id uint16) bool {
 	return known
 }
 
-func newSession(key sessionKey, app *application, apiKey string) *session {
+func newSession(key sessionKey, apiKey string, kept *memory) *session {
 	return &session{
-		key: key, app: app, prefix: "v3/" + key.username + "/devices/", apiKey: apiKey,
+		key: key, prefix: "v3/" + key.username + "/devices/", apiKey: apiKey, kept: kept,
 		subscriptions: map[string]*subscription{}, byID: map[uint16]*delivery{}, received: map[uint16]bool{},
 	}
 }
