@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -226,26 +227,73 @@ func (s *Server) create(ctx context.Context, req request[v3.EndDevice]) (v3.EndD
 	if err != nil {
 		return v3.EndDevice{}, err
 	}
-	_, err = s.cfg.Registry.Device(ctx, id)
+	stored, err := s.cfg.Registry.Device(ctx, id)
 	switch {
-	case messages.CodeOf(err) == messages.CodeNotFound && err != nil:
-		if s.cfg.Registry.ApplicationExists(id.ApplicationID) {
-			if err := s.cfg.Devices.DeleteDevice(ctx, id); err != nil {
-				return v3.EndDevice{}, fmt.Errorf("drop an old session of %s: %w", id, err)
-			}
-		}
-	case err != nil:
+	case err == nil && session != nil:
+		return s.resumeCreate(ctx, stored, req.value, *session)
+	case err != nil && messages.CodeOf(err) != messages.CodeNotFound:
 		return v3.EndDevice{}, err
+	case err != nil && s.cfg.Registry.ApplicationExists(id.ApplicationID):
+		if err := s.cfg.Devices.DeleteDevice(ctx, id); err != nil {
+			return v3.EndDevice{}, fmt.Errorf("drop an old session of %s: %w", id, err)
+		}
 	}
 	dev, err := s.cfg.Registry.CreateDevice(ctx, req.value)
 	if err != nil || session == nil {
 		return dev, err
 	}
-	if err := s.cfg.Devices.SetDeviceSession(ctx, id, *session); err != nil {
+	if err := s.setSession(ctx, dev, *session); err != nil {
 		s.undoCreate(id)
-		return v3.EndDevice{}, fmt.Errorf("set the session of %s: %w", id, err)
+		return v3.EndDevice{}, err
 	}
 	return dev, nil
+}
+
+// resumeCreate finishes a creation that a crash cut off between its two writes. Any other device that exists is a conflict.
+func (s *Server) resumeCreate(ctx context.Context, stored, wanted v3.EndDevice, session v3.Session) (v3.EndDevice, error) {
+	state, err := s.state(ctx, stored.DeviceID())
+	if err != nil {
+		return v3.EndDevice{}, err
+	}
+	same, err := alreadyHas(stored, wanted)
+	if err != nil {
+		return v3.EndDevice{}, err
+	}
+	if !same || state.Session != nil {
+		return s.cfg.Registry.CreateDevice(ctx, wanted) // says what is taken
+	}
+	return stored, s.setSession(ctx, stored, session)
+}
+
+// alreadyHas says whether stored has everything that wanted has, its session aside.
+func alreadyHas(stored, wanted v3.EndDevice) (bool, error) {
+	wanted.Session, wanted.PendingSession, wanted.CreatedAt, wanted.UpdatedAt, wanted.IDs.DevAddr = nil, nil, nil, nil, nil
+	before, err := toTree(stored)
+	if err != nil {
+		return false, err
+	}
+	after, err := toTree(stored)
+	if err != nil {
+		return false, err
+	}
+	fields, err := toTree(wanted)
+	if err != nil {
+		return false, err
+	}
+	merge(after, fields)
+	return reflect.DeepEqual(before, after), nil
+}
+
+// setSession asks the device actor. An actor needs the settings of the NS view to make sense of a session.
+func (s *Server) setSession(ctx context.Context, dev v3.EndDevice, session v3.Session) error {
+	if dev.FrequencyPlanID == "" || dev.LoRaWANVersion == "" {
+		return messages.Errorf(messages.CodePrecondition, "device_settings",
+			"the session of %s can't be set before frequency_plan_id and lorawan_version: set these first, or in the same request", dev.DeviceID())
+	}
+	if err := s.cfg.Devices.SetDeviceSession(ctx, dev.DeviceID(), session); err != nil {
+		return fmt.Errorf("set the session of %s: %w", dev.DeviceID(), err)
+	}
+	return nil
 }
 
 func (s *Server) undoCreate(id messages.DeviceID) {
@@ -341,7 +389,7 @@ func (s *Server) update(ctx context.Context, id messages.DeviceID, req request[v
 	case session == nil:
 		return dev, s.endSession(ctx, dev, state)
 	}
-	return dev, s.cfg.Devices.SetDeviceSession(ctx, id, *session)
+	return dev, s.setSession(ctx, dev, *session)
 }
 
 // endSession ends the activation. What a device that joins must never repeat, its nonces, stays.
