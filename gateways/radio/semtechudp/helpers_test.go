@@ -92,10 +92,14 @@ type bench struct {
 
 func newBench(t testing.TB, change ...func(*Config)) *bench {
 	t.Helper()
-	b := &bench{TB: t, sink: newRecorder(), registry: newRegistry(gateway), now: noon}
-	cfg := Config{Sink: b.sink, Registry: b.registry, Listen: "127.0.0.1:0", Clock: func() time.Time { return b.now }}
+	b := &bench{TB: t, registry: newRegistry(gateway), now: noon}
+	cfg := Config{Registry: b.registry, Listen: "127.0.0.1:0", Clock: func() time.Time { return b.now }}
 	for _, c := range change {
 		c(&cfg)
+	}
+	if cfg.Sink == nil {
+		b.sink = newRecorder()
+		cfg.Sink = b.sink
 	}
 	var err error
 	if b.Server, err = New(cfg); err != nil {
