@@ -90,7 +90,7 @@ func (p *rxpk) parse(v value, now time.Time) (reason string) {
 				p.tmst, p.hasTmst = uint32(n), true
 			}
 		case "freq":
-			if f, ok := c.val.float(); ok && f > 0 && f < 10_000 {
+			if f, ok := c.val.float(); ok && f > 0 && f < 4_000 { // more does not fit into 32 bits of Hz
 				p.freq = uint64(math.Round(f * 1e6))
 			}
 		case "rfch":
@@ -142,12 +142,13 @@ func (p *rxpk) parseSignals(v value) {
 	if v.kind == absent {
 		return
 	}
+	outer := p.antennas[0]
 	n := 0
 	for c := each(v); c.next() && n < maxAntennas; {
 		if c.val.kind != object || c.val.cut {
 			continue
 		}
-		a := antenna{channel: p.antennas[0].channel}
+		a := antenna{channel: outer.channel}
 		for m := walk(c.val); m.next(); {
 			if !a.member(&m) && string(m.key) == "rssic" {
 				a.setRSSI(m.val)
