@@ -9,12 +9,12 @@ import (
 	v3 "lorikeet/messages/v3"
 )
 
-// cleaner removes what devices and applications leave behind outside of the registry when they are deleted: session records, logs and cursors.
-// At the start it looks for what an earlier run had no time for.
+// cleaner removes the session records that devices leave behind when they are deleted, one by one or with their application. REST deletes them too,
+// so that its caller can rely on it; this is for what it had no time for: at the start it looks for those of an earlier run.
 type cleaner struct {
 	devices  sessionDeleter
 	registry deviceReader
-	store    recordStore
+	store    sessionScanner
 	log      *slog.Logger
 
 	mu      sync.Mutex
@@ -30,15 +30,13 @@ type sessionDeleter interface {
 
 type deviceReader interface {
 	Device(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error)
-	ApplicationExists(id string) bool
 }
 
-type recordStore interface {
+type sessionScanner interface {
 	ScanSessions(ctx context.Context, fn func(messages.DeviceID, []byte, messages.Revision) error) error
-	DeleteApplication(ctx context.Context, applicationID string) error
 }
 
-func newCleaner(devices sessionDeleter, registry deviceReader, store recordStore, log *slog.Logger) *cleaner {
+func newCleaner(devices sessionDeleter, registry deviceReader, store sessionScanner, log *slog.Logger) *cleaner {
 	return &cleaner{devices: devices, registry: registry, store: store, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
@@ -49,7 +47,7 @@ func (c *cleaner) start(ctx context.Context) {
 
 // changed notes a change of the registry; it does not block.
 func (c *cleaner) changed(change messages.Change) {
-	if !change.Deleted || change.Kind != messages.KindDevice && change.Kind != messages.KindApplication {
+	if !change.Deleted || change.Kind != messages.KindDevice {
 		return
 	}
 	c.mu.Lock()
@@ -75,23 +73,10 @@ func (c *cleaner) run(ctx context.Context) {
 		c.pending = nil
 		c.mu.Unlock()
 		for _, change := range pending {
-			c.clean(ctx, change)
+			if id, err := messages.ParseUID(change.ID); err == nil {
+				c.forget(ctx, id)
+			}
 		}
-	}
-}
-
-func (c *cleaner) clean(ctx context.Context, change messages.Change) {
-	if change.Kind == messages.KindApplication {
-		if c.registry.ApplicationExists(change.ID) {
-			return // made anew meanwhile
-		}
-		if err := c.store.DeleteApplication(ctx, change.ID); err != nil && ctx.Err() == nil {
-			c.log.Error("log of a deleted application is left behind", "application_id", change.ID, "err", err)
-		}
-		return
-	}
-	if id, err := messages.ParseUID(change.ID); err == nil {
-		c.forget(ctx, id)
 	}
 }
 
