@@ -294,7 +294,7 @@ func (d *Device) rxDelay() time.Duration {
 	return d.mac.RXDelay()
 }
 
-// drain waits for the events that are missing, the answers and repetitions of confirmed uplinks, and pushed downlinks.
+// drain waits for the events that are missing, the answers and repetitions of confirmed uplinks, and downlinks that radio gateways have taken.
 func (r *run) drain(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.repeat()
@@ -319,8 +319,11 @@ func (r *run) repeating() bool {
 	return len(kept) > 0
 }
 
-// settled says whether the radio gateways have all PUSH_ACKs.
+// settled says whether the radio gateways have all PUSH_ACKs and have sent what they took.
 func (r *run) settled() bool {
+	if r.air.waiting.Load() > 0 {
+		return false
+	}
 	for _, g := range r.gateways {
 		if s := g.Stats(); s.Acknowledged < s.Sent {
 			return false
