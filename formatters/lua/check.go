@@ -33,42 +33,73 @@ func compileError(line int, format string, args ...any) error {
 }
 
 // checkTokens bounds nesting, chains and labels, and explains the operators of Lua 5.3 that Lua 5.1 lacks.
-func checkTokens(source string) error {
+// It gives the line of the last token.
+func checkTokens(source string) (line int, err error) {
 	scanner, lexer := parse.NewScanner(strings.NewReader(source), chunk), &parse.Lexer{}
 	nesting, chain, labels := 0, 0, 0
 	var last ast.Token
 	for {
 		t, err := scanner.Scan(lexer)
 		if err != nil {
-			return explain(err, last)
+			return 0, explain(err, last.Pos.Line)
 		}
 		if hint := newOperator(last, t); hint != "" {
-			return compileError(t.Pos.Line, "%s", hint)
+			return 0, compileError(t.Pos.Line, "%s", hint)
 		}
 		switch t.Type {
 		case parse.EOF:
-			return nil
+			return last.Pos.Line, nil
 		case '(', '{', '[', parse.TFunction, parse.TDo, parse.TThen, parse.TRepeat:
 			nesting++
 		case ')', '}', ']', parse.TEnd, parse.TUntil, parse.TElseIf:
 			nesting--
-		case parse.T2Comma, '^', parse.TNot, '-', '#':
-			chain++
-		case parse.TLocal, parse.TReturn, '=':
-			chain = 0
 		case parse.TGoto, parse.T2Colon:
 			labels++
 		}
 		switch {
+		case nestsRight(last, t):
+			chain++
+		case startsAnew(last, t):
+			chain = 0
+		}
+		switch {
 		case nesting > maxNesting:
-			return compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
+			return 0, compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
 		case chain > maxChain:
-			return compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
+			return 0, compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
 		case labels > maxGotos:
-			return compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
+			return 0, compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
 		}
 		last, lexer.PrevTokenType = t, t.Type
 	}
+}
+
+// nestsRight says whether the parser keeps t on its stack until the end of the expression: .. and ^ and operators with one operand.
+func nestsRight(last, t ast.Token) bool {
+	switch t.Type {
+	case parse.T2Comma, '^', parse.TNot, '#':
+		return true
+	case '-':
+		return !endsOperand(last)
+	}
+	return false
+}
+
+// startsAnew says whether t starts another expression.
+func startsAnew(last, t ast.Token) bool {
+	switch t.Type {
+	case parse.TLocal, parse.TReturn, parse.TIf, parse.TThen, parse.TDo, parse.TEnd, '=', ',', ';':
+		return true
+	}
+	return t.Type == parse.TIdent && endsOperand(last) // two operands side by side are in two statements
+}
+
+func endsOperand(t ast.Token) bool {
+	switch t.Type {
+	case parse.TIdent, parse.TNumber, parse.TString, parse.TTrue, parse.TFalse, parse.TNil, parse.T3Comma, parse.TEnd, ')', ']', '}':
+		return true
+	}
+	return false
 }
 
 // replacements say what to write for an operator of Lua 5.3.
@@ -90,8 +121,8 @@ func hint(op string) string {
 	return fmt.Sprintf("the operator %s is of Lua 5.3; this is Lua 5.1: write %s", op, replacements[op])
 }
 
-// explain turns an error of the scanner or parser into one for the user. last is the token before it.
-func explain(err error, last ast.Token) error {
+// explain turns an error of the scanner or parser into one for the user. lastLine is that of the last token.
+func explain(err error, lastLine int) error {
 	e, ok := err.(*parse.Error)
 	switch {
 	case !ok:
@@ -99,12 +130,12 @@ func explain(err error, last ast.Token) error {
 	case replacements[e.Token] != "":
 		return compileError(e.Pos.Line, "%s", hint(e.Token))
 	case e.Pos.Line == parse.EOF:
-		return compileError(last.Pos.Line, "the script ends too early: close all blocks with end, and all brackets, comments and quotes")
+		return compileError(lastLine, "the script ends too early: close all blocks with end, and all brackets, comments and quotes")
 	}
 	return compileError(e.Pos.Line, "%s near %.64q", strings.ToLower(e.Message[:1])+e.Message[1:], e.Token)
 }
 
-func compile(source string) (p *Program, err error) {
+func compile(source string, lastLine int) (p *Program, err error) {
 	// The compiler has panics for what it does not expect.
 	defer func() {
 		if broken := recover(); broken != nil {
@@ -113,7 +144,7 @@ func compile(source string) (p *Program, err error) {
 	}()
 	statements, err := parse.Parse(strings.NewReader(source), chunk)
 	if err != nil {
-		return nil, explain(err, ast.Token{})
+		return nil, explain(err, lastLine)
 	}
 	c := &checker{mentioned: map[string]bool{}, loose: map[string]bool{}}
 	c.function(func() { c.statements(statements) })

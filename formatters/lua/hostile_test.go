@@ -135,7 +135,7 @@ func peak() (stop func() uint64) {
 
 // Not parallel: it watches the heap of the process.
 func TestHostileScriptsEnd(t *testing.T) {
-	const allowed = 100 * time.Millisecond
+	const allowed = 50 * time.Millisecond
 	healthy := mustCompile(t, typical)
 	for name, body := range hostile {
 		t.Run(name, func(t *testing.T) {
