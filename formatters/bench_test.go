@@ -1,7 +1,9 @@
 package formatters_test
 
 import (
-	"context"
+	"log/slog"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,63 +39,81 @@ var typicalUplink = messages.DecodeInput{
 	FPort: 85, RecvTime: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
 }
 
-func open(tb testing.TB, cfg formatters.Config) *formatters.Set {
-	tb.Helper()
-	s, err := formatters.Open(cfg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			tb.Error(err)
+// processorTime that this process and its ended children have used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var sum time.Duration
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(who, &r); err != nil {
+			b.Fatal(err)
 		}
-	})
-	return s
+		sum += time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	return sum
 }
 
-// BenchmarkDecodeUplink tells what a decoded uplink costs.
+// BenchmarkDecodeUplink tells what a decoded uplink costs: cpu-ns/op counts server and workers, whatever else the machine does.
 func BenchmarkDecodeUplink(b *testing.B) {
-	ctx := context.Background()
 	script := messages.Formatter{Kind: messages.FormatterJavaScript, Parameter: typicalCodec}
-	b.Run("JavaScriptInProcess", func(b *testing.B) {
+	b.Run("JavaScript/InProcess", func(b *testing.B) {
 		p, err := javascript.Compile(typicalCodec)
 		if err != nil {
 			b.Fatal(err)
 		}
+		start := processorTime(b)
 		for b.Loop() {
-			if _, err := p.DecodeUplink(ctx, typicalUplink); err != nil {
+			if _, err := p.DecodeUplink(b.Context(), typicalUplink); err != nil {
 				b.Fatal(err)
 			}
 		}
+		b.ReportMetric(float64(processorTime(b)-start)/float64(b.N), "cpu-ns/op")
 	})
-	b.Run("JavaScriptInWorker", func(b *testing.B) {
-		s := open(b, formatters.Config{})
-		for b.Loop() {
-			if _, err := s.DecodeUplink(ctx, script, typicalUplink); err != nil {
+	for _, c := range []struct {
+		name      string
+		formatter messages.Formatter
+		callers   int
+	}{
+		{"JavaScript/InWorker", script, 1},
+		{"JavaScript/InWorkers16Callers", script, 16},
+		{"Lua/InWorker", messages.Formatter{Kind: messages.FormatterLua, Parameter: lua.Thermometer}, 1},
+		{"CayenneLPP", messages.Formatter{Kind: messages.FormatterCayenneLPP}, 1},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmarkSet(b, c.formatter, c.callers) })
+	}
+}
+
+func benchmarkSet(b *testing.B, f messages.Formatter, callers int) {
+	s, err := formatters.Open(formatters.Config{Timeout: timeout, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := typicalUplink
+	if f.Kind == messages.FormatterCayenneLPP {
+		in.Bytes = []byte{1, 0x67, 0, 0xd7, 2, 0x68, 0x5a, 3, 0x73, 0x27, 0x8f}
+	}
+	start := processorTime(b)
+	b.ResetTimer()
+	b.SetParallelism(callers)
+	if callers == 1 {
+		for range b.N {
+			if _, err := s.DecodeUplink(b.Context(), f, in); err != nil {
 				b.Fatal(err)
 			}
 		}
-	})
-	b.Run("JavaScriptInWorkersParallel", func(b *testing.B) {
-		s := open(b, formatters.Config{})
-		b.SetParallelism(16)
+	} else {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := s.DecodeUplink(ctx, script, typicalUplink); err != nil {
+				if _, err := s.DecodeUplink(b.Context(), f, in); err != nil {
 					b.Error(err)
 					return
 				}
 			}
 		})
-	})
-	b.Run("CayenneLPP", func(b *testing.B) {
-		s := open(b, formatters.Config{})
-		lpp := messages.Formatter{Kind: messages.FormatterCayenneLPP}
-		in := messages.DecodeInput{Bytes: []byte{1, 0x67, 0, 0xd7, 2, 0x68, 0x5a, 3, 0x73, 0x27, 0x8f}, FPort: 1}
-		for b.Loop() {
-			if _, err := s.DecodeUplink(ctx, lpp, in); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	}
+	b.StopTimer()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(processorTime(b)-start)/float64(b.N), "cpu-ns/op")
 }

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	workerMemory = raceFactor * 128 << 20 // address space beyond what the process has at its start
-	workerHeap   = workerMemory / 2       // the garbage collector works harder near this
-	workerStack  = 64 << 20               // of a goroutine; recursion inside an interpreter ends here
+	workerMemory = raceFactor*128<<20 + threadStacks // address space beyond what the process has at its start
+	workerHeap   = raceFactor * 64 << 20             // the garbage collector works harder near this
+	workerStack  = 64 << 20                          // of a goroutine; recursion inside an interpreter ends here
 	workerFiles  = 16
 )
 
@@ -43,7 +43,10 @@ func confine() (confinement, error) {
 			return confinement{}, fmt.Errorf("resource %d: %w", limit.resource, err)
 		}
 	}
-	return confinement{memory: mapped + workerMemory}, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return confinement{}, fmt.Errorf("privileges: %w", err)
+	}
+	return confinement{memory: mapped + workerMemory}, nil
 }
 
 // confinement is what the process may have.
@@ -55,7 +58,7 @@ func (c confinement) exhausted() bool {
 		return false
 	}
 	mapped, err := addressSpace()
-	return err != nil || mapped+workerMemory/2 > c.memory
+	return err != nil || mapped+workerHeap > c.memory
 }
 
 // addressSpace is the VmSize of this process in bytes (proc(5), statm).

@@ -44,7 +44,7 @@ func (l *launcher) close() { close(l.todo) }
 func (l *launcher) launch() (*process, error) {
 	p := &process{known: make(map[uint64]bool)}
 	p.cmd = exec.Command(l.path, l.args...)
-	p.cmd.Env = []string{workerEnvironment + "=1"}
+	p.cmd.Env = []string{workerEnvironment + "=1", "MALLOC_ARENA_MAX=1"} // the C library would reserve address space for each thread
 	p.cmd.Dir = "/"
 	p.cmd.Stderr = &p.stderr
 	detach(p.cmd)
