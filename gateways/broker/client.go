@@ -23,7 +23,7 @@ type client struct {
 	door      *gateways.DownlinkDoor
 	protocol  *mqtt.Client
 	present   bool // an earlier session goes on
-	left      bool // DISCONNECT came, so there is no will
+	left      bool // it said good-bye, or is thrown out, so there is no will; guarded by Server.mu
 
 	canRead, canWrite atomic.Bool
 }

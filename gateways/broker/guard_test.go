@@ -317,7 +317,9 @@ func TestPacketsUpToTheLimitAreTaken(t *testing.T) {
 	w := newWorld()
 	s := start(t, w.config())
 	c := dial(t, s)
-	c.login(t, 5, "c", "app1", "all")
+	if ack := c.login(t, 5, "c", "app1", "all"); ack.Properties.MaximumPacketSize != maxPacket {
+		t.Errorf("CONNACK says %d", ack.Properties.MaximumPacketSize)
+	}
 	body := strings.Replace(push, `"mine"`, `"mine"`+strings.Repeat(" ", 1<<20-len(push)), 1)
 	c.send(t, publishPacket("v3/app1/devices/dev1/down/push", body, 1, 1))
 	if ack := c.expect(t, packets.Puback); ack.ReasonCode != 0 {
@@ -392,6 +394,69 @@ func TestWillWaitsForItsDelay(t *testing.T) {
 			t.Errorf("%d wills were carried out", len(w.commands))
 		}
 	})
+}
+
+func TestWillOfARevokedKeyIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	withWill := func(delay uint32) func(*packets.Packet) {
+		return func(pk *packets.Packet) {
+			keepSession(3600)(pk)
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev1/down/push", []byte(push)
+			pk.Connect.WillProperties.WillDelayInterval = delay
+		}
+	}
+	here, delayed := dial(t, s), dial(t, s)
+	here.login(t, 5, "here", "app1", "all", withWill(0))
+	delayed.login(t, 5, "delayed", "app1", "all", withWill(3600))
+	_ = delayed.Close()
+	for s.door.total() > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	w.setKey("all", nil)
+	s.KeyChanged("id-of-all")
+	here.ends(t)
+	for s.door.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if len(w.commands) != 0 {
+		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	for _, c := range []struct {
+		name          string
+		version, code byte
+	}{{"MQIsdp", 3, 0}, {"MQTT", 4, 0}, {"MQTT", 5, 0}, {"MQTT", 2, 1}, {"MQTT", 6, 0x84}} {
+		client := dial(t, s)
+		client.version = c.version
+		hello := encode(t, connectPacket(c.version, "c", "app1", "all", func(pk *packets.Packet) { pk.Connect.ProtocolName = []byte(c.name) }))
+		client.write(t, hello)
+		if ack := client.expect(t, packets.Connack); ack.ReasonCode != c.code {
+			t.Errorf("%s %d: CONNACK %#x, want %#x", c.name, c.version, ack.ReasonCode, c.code)
+		}
+	}
+}
+
+func TestRefusalReachesAClientThatIsStillSending(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	for range 20 {
+		c := dial(t, s)
+		c.version = 4
+		hello := encode(t, connectPacket(4, "c", "app1", "wrong"))
+		for range 200 {
+			hello = append(hello, encode(t, publishPacket("v3/app1/devices/dev1/down/push", push, 0, 0))...)
+		}
+		_, _ = c.Write(hello)
+		if ack := c.expect(t, packets.Connack); ack.ReasonCode != 5 {
+			t.Errorf("CONNACK %#x", ack.ReasonCode)
+		}
+	}
 }
 
 func TestTopicAliasIsRefused(t *testing.T) {

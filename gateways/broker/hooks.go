@@ -105,7 +105,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			return nothing, nil
 		}
 	case packets.Disconnect:
+		h.server.mu.Lock()
 		c.left = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		h.server.mu.Unlock()
 	}
 	return pk, nil
 }
@@ -119,8 +121,15 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	if pk.ReasonCode == packets.CodeSuccess.Code {
 		pk.SessionPresent = c.present
 	}
-	if cl.Properties.ProtocolVersion < 5 {
+	switch version := cl.Properties.ProtocolVersion; {
+	case version < 3:
+		pk.ReasonCode = packets.Err3UnsupportedProtocolVersion.Code
+		return pk
+	case version < 5:
 		pk.ReasonCode = connackV3(pk.ReasonCode)
+		return pk
+	case version > 5:
+		pk.ReasonCode = packets.ErrUnsupportedProtocolVersion.Code
 		return pk
 	}
 	pk.Properties.MaximumPacketSize = maxPacket

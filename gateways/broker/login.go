@@ -159,10 +159,16 @@ func (s *Server) forget(session *session) *client {
 	return session.end()
 }
 
-// drop ends a session and its connection.
+// drop ends a session and its connection, and what its client wanted to be done after its end.
 func (s *Server) drop(session *session, reason byte) {
 	s.mu.Lock()
 	c := s.forget(session)
+	session.mu.Lock()
+	stop(session.will)
+	session.mu.Unlock()
+	if c != nil {
+		c.left = true
+	}
 	s.mu.Unlock()
 	if c != nil {
 		c.leave(reason)
