@@ -46,7 +46,7 @@ func (s *Server) carryOutWill(c *client) {
 	do := func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.CommandTimeout)
 		defer cancel()
-		s.metrics.publishes.WithLabelValues(outcome(c.door.HandleDevice(ctx, w.device, w.replace, w.body))).Inc()
+		s.metrics.publishes.WithLabelValues(outcome(c.downlinks.HandleDevice(ctx, w.device, w.replace, w.body))).Inc()
 	}
 	delay := min(w.delay, c.sessionExpiry())
 	if delay == 0 {
