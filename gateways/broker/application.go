@@ -56,16 +56,20 @@ func newApplication() *application {
 	return &application{byDevice: map[string][]*filter{}, shared: map[string]*filter{}}
 }
 
-// subscribe adds a subscription of the session, or replaces the one with the same text. False: the session has too many.
-func (a *application) subscribe(s *session, text, share string, levels []string, qos byte, id int) bool {
+// subscribed gives the number of subscriptions of the session, and whether one has that text.
+func (a *application) subscribed(s *session, text string) (n int, has bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(s.subscriptions), s.subscriptions[text] != nil
+}
+
+// subscribe adds a subscription of the session, or replaces the one with the same text.
+func (a *application) subscribe(s *session, text, share string, levels []string, qos byte, id int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old := s.subscriptions[text]; old != nil {
 		old.qos, old.id = qos, id
-		return true
-	}
-	if len(s.subscriptions) >= maxSubscriptions {
-		return false
+		return
 	}
 	sub := &subscription{session: s, qos: qos, id: id}
 	key := ""
@@ -88,7 +92,6 @@ func (a *application) subscribe(s *session, text, share string, levels []string,
 	f.members = append(f.members, sub)
 	s.subscriptions[text] = sub
 	a.count.Add(1)
-	return true
 }
 
 // unsubscribe takes back a subscription, if there is one.
@@ -98,6 +101,7 @@ func (a *application) unsubscribe(s *session, text string) {
 	if sub := s.subscriptions[text]; sub != nil {
 		delete(s.subscriptions, text)
 		a.remove(sub)
+		a.sweep()
 	}
 }
 
@@ -109,8 +113,15 @@ func (a *application) leave(s *session) {
 		delete(s.subscriptions, text)
 		a.remove(sub)
 	}
+	a.sweep()
 }
 
+// sweep takes the filters without members out of a.wide.
+func (a *application) sweep() {
+	a.wide = slices.DeleteFunc(a.wide, func(f *filter) bool { return len(f.members) == 0 })
+}
+
+// remove takes a subscription out of everything but a.wide.
 func (a *application) remove(sub *subscription) {
 	f := sub.filter
 	a.count.Add(-1)
@@ -121,13 +132,12 @@ func (a *application) remove(sub *subscription) {
 	if f.shared != "" {
 		delete(a.shared, f.shared)
 	}
-	is := func(other *filter) bool { return other == f }
 	device := deviceOf(f.levels)
 	if device == "" {
-		a.wide = slices.DeleteFunc(a.wide, is)
 		return
 	}
-	if a.byDevice[device] = slices.DeleteFunc(a.byDevice[device], is); len(a.byDevice[device]) == 0 {
+	rest := slices.DeleteFunc(a.byDevice[device], func(other *filter) bool { return other == f })
+	if a.byDevice[device] = rest; len(rest) == 0 {
 		delete(a.byDevice, device)
 	}
 }

@@ -73,14 +73,14 @@ func (c *Config) setDefaults() {
 
 // Server is a running MQTT server.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	mqtt    *mqtt.Server
-	socket  net.Listener
-	door    *door
-	memory  memory // of the write buffers
-	kept    memory // of the events that wait in sessions
+	cfg        Config
+	log        *slog.Logger
+	metrics    *metrics
+	mqtt       *mqtt.Server
+	socket     net.Listener
+	doorkeeper *doorkeeper
+	memory     memory // of the write buffers
+	kept       memory // of the events that wait in sessions
 
 	ctx        context.Context // ends what runs for clients
 	cancel     context.CancelFunc
@@ -115,7 +115,7 @@ func Open(cfg Config) (*Server, error) {
 
 // newServer makes a server without a socket.
 func newServer(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, door: newDoor(cfg.MaxConnections)}
+	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, doorkeeper: newDoorkeeper(cfg.MaxConnections)}
 	s.memory.limit, s.kept.limit = 64*int64(cfg.WriteBuffer), maxWaitingOfAll
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
@@ -265,7 +265,7 @@ func (s *Server) Close(ctx context.Context) error {
 	for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
 		s.drop(session, reasonShuttingDown)
 	}
-	s.door.closeAll()
+	s.doorkeeper.closeAll()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -280,7 +280,7 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		s.cancel() // commands in progress end now
 		<-ended
-		return errors.New("downlink requests of MQTT clients were interrupted: their senders will repeat them")
+		return errors.New("not every MQTT client had its answers in time; they will make their requests again")
 	}
 }
 

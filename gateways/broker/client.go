@@ -20,10 +20,10 @@ type client struct {
 	maxPacket int // that the client takes, 0: any
 	window    int // messages of QoS 1 and 2 that may be on the way
 	will      *will
-	door      *gateways.DownlinkDoor
+	downlinks *gateways.DownlinkDoor
 	protocol  *mqtt.Client
 	present   bool // an earlier session goes on
-	left      bool // DISCONNECT came, so there is no will
+	left      bool // it said good-bye, or is thrown out, so there is no will; guarded by Server.mu
 
 	canRead, canWrite atomic.Bool
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,15 +15,15 @@ const (
 	maxPacket = 1<<20 + 4096
 	// maxConnectPacket limits the first packet, of someone unknown.
 	maxConnectPacket = 64 << 10
-	// writeChunk is written within writeTimeout, or the client is cut. At 64 KiB even a slow link makes it.
-	writeChunk = 64 << 10
+	// chunkSize is what is written at once, within writeTimeout, or the client is cut. Even a slow link makes it.
+	chunkSize = 64 << 10
 	// fairShare of the memory is left to each client when all of it is in use.
 	fairShare = 64 << 10
 	// closingDeadline is for what is still to be written when a connection is closed, and lingering for the client to take notice.
 	closingDeadline = time.Second
 	lingering       = 250 * time.Millisecond
-	// keepBuffer is the largest write buffer kept for the next packet.
-	keepBuffer = 32 << 10
+	// smallBuffer is the only one that a connection keeps when nothing is to be written.
+	smallBuffer = 2 << 10
 )
 
 var (
@@ -58,11 +59,11 @@ type conn struct {
 	first     firstPacket
 
 	mu      sync.Mutex
-	pending []byte
-	spare   []byte // the buffer written last, to be used again
-	queued  int    // bytes of pending and of the write that is going on
-	writing bool   // the flushing goroutine is alive
-	closing bool   // close once all is written
+	pending [][]byte // buffers to be written, one after the other
+	small   []byte   // of smallBuffer, when it is not in use
+	queued  int      // bytes of pending and of the write that is going on
+	writing bool     // the flushing goroutine is alive
+	closing bool     // close once all is written
 	closed  bool
 	slow    bool          // closed since the client does not read
 	drained chan struct{} // gets something when a write is done
@@ -134,10 +135,11 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.reserve(len(p)); err != nil {
+	to, err := c.reserve(len(p))
+	if err != nil {
 		return 0, err
 	}
-	c.pending = append(c.pending, p...)
+	*to = append(*to, p...)
 	return len(p), nil
 }
 
@@ -145,22 +147,23 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) publish(f *publishFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.reserve(f.size()); err != nil {
+	to, err := c.reserve(f.size())
+	if err != nil {
 		return err
 	}
-	c.pending = f.append(c.pending)
+	*to = f.append(*to)
 	return nil
 }
 
-// reserve makes sure of room for n bytes and of someone to write them. c.mu is held.
-func (c *conn) reserve(n int) error {
+// reserve gives a buffer with room for n bytes, which the caller must fill before it gives c.mu back, and sees to it that they are written. c.mu is held.
+func (c *conn) reserve(n int) (*[]byte, error) {
 	if c.closing || c.closed {
-		return errClosed
+		return nil, errClosed
 	}
 	if c.queued+n > c.limit || !c.memory.allows(c.queued, n) {
 		c.slow = true
 		c.abort()
-		return errSlow
+		return nil, errSlow
 	}
 	c.queued += n
 	c.memory.used.Add(int64(n))
@@ -168,7 +171,38 @@ func (c *conn) reserve(n int) error {
 		c.writing = true
 		c.running.Go(c.flush)
 	}
-	return nil
+	last := len(c.pending) - 1
+	if last < 0 || len(c.pending[last])+n > cap(c.pending[last]) {
+		c.pending = append(c.pending, c.buffer(n))
+		last++
+	}
+	return &c.pending[last], nil
+}
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// buffer gives an empty one for n bytes or more. c.mu is held.
+func (c *conn) buffer(n int) (b []byte) {
+	switch {
+	case n > chunkSize:
+		return make([]byte, 0, n)
+	case n > smallBuffer || len(c.pending) > 0:
+		return chunks.Get().(*[chunkSize]byte)[:0]
+	case c.small == nil:
+		return make([]byte, 0, smallBuffer)
+	}
+	b, c.small = c.small, nil
+	return b
+}
+
+// recycle takes a buffer back. c.mu is held.
+func (c *conn) recycle(b []byte) {
+	switch cap(b) {
+	case chunkSize:
+		chunks.Put((*[chunkSize]byte)(b[:chunkSize]))
+	case smallBuffer:
+		c.small = b[:0]
+	}
 }
 
 func (c *conn) flush() {
@@ -183,10 +217,10 @@ func (c *conn) flush() {
 			}
 			return
 		}
-		batch := c.pending
-		c.pending, c.spare = c.spare[:0], nil
+		b := c.pending[0]
+		c.pending = slices.Delete(c.pending, 0, 1)
 		c.mu.Unlock()
-		err := c.writeAll(batch)
+		err := c.writeAll(b)
 		c.mu.Lock()
 		switch {
 		case c.closed:
@@ -194,11 +228,9 @@ func (c *conn) flush() {
 			c.slow = c.slow || errors.Is(err, errSlow)
 			c.abort()
 		default:
-			c.queued -= len(batch)
-			c.memory.used.Add(-int64(len(batch)))
-			if cap(batch) <= keepBuffer {
-				c.spare = batch
-			}
+			c.queued -= len(b)
+			c.memory.used.Add(-int64(len(b)))
+			c.recycle(b)
 		}
 		c.mu.Unlock()
 		select {
@@ -229,7 +261,7 @@ func (c *conn) congested() bool {
 
 func (c *conn) writeAll(p []byte) error {
 	for len(p) > 0 {
-		n := min(len(p), writeChunk)
+		n := min(len(p), chunkSize)
 		if err := c.armWrite(); err != nil {
 			return err
 		}
@@ -282,7 +314,7 @@ func (c *conn) abort() {
 	}
 	_ = c.Conn.Close()
 	c.memory.used.Add(-int64(c.queued))
-	c.queued, c.pending, c.spare = 0, nil, nil
+	c.queued, c.pending, c.small = 0, nil, nil
 }
 
 func (c *conn) isClosing() bool {

@@ -159,12 +159,53 @@ func TestClientThatStopsReadingIsCutInTime(t *testing.T) {
 		c.subscribe(t, "#", 0)
 		began := time.Now()
 		s.Publish(event1(1))
-		for s.door.total() > 0 {
+		for s.doorkeeper.total() > 0 {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
 		if took := time.Since(began); took > 11*time.Second {
 			t.Errorf("cut after %v", took)
+		}
+	})
+}
+
+func TestPublishWaitsForSlowClientsWithinItsCredit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := newWorld().config()
+		cfg.WriteBuffer = 100 << 10
+		s, stop := unnetworked(t, cfg)
+		defer stop()
+		c := pipe(t, s)
+		c.login(t, 4, "c", "app1", "all")
+		c.subscribe(t, "#", 0)
+		e := event1(1)
+		e.JSON = make([]byte, 1000)
+		publish := func(n int) time.Duration {
+			began := time.Now()
+			for range n {
+				s.Publish(e)
+			}
+			return time.Since(began)
+		}
+		if d := publish(40); d != 0 {
+			t.Errorf("waited %v for a client that has room", d)
+		}
+		if d := publish(20); d != waitingTime {
+			t.Errorf("waited %v", d)
+		}
+		if d := publish(10); d != 0 {
+			t.Errorf("waited %v without credit", d)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			for range 70 {
+				_, _ = c.read()
+			}
+		}()
+		if d := publish(1); d != 10*time.Millisecond {
+			t.Errorf("waited %v for a client that read after 10 ms", d)
 		}
 	})
 }
@@ -182,7 +223,7 @@ func TestMemoryOfAllWriteBuffersIsLimited(t *testing.T) {
 	}
 	e := event1(0)
 	e.JSON = make([]byte, 16<<10)
-	for s.door.total() > 0 {
+	for s.doorkeeper.total() > 0 {
 		s.Publish(e)
 		if used := s.memory.used.Load(); used > s.memory.limit+4*fairShare {
 			t.Fatalf("%d bytes wait", used)
@@ -251,7 +292,7 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 			t.Errorf("closed after %v", took)
 		}
 		synctest.Wait()
-		if n := s.door.total(); n != 0 {
+		if n := s.doorkeeper.total(); n != 0 {
 			t.Errorf("%d connections are left", n)
 		}
 	})
@@ -317,7 +358,9 @@ func TestPacketsUpToTheLimitAreTaken(t *testing.T) {
 	w := newWorld()
 	s := start(t, w.config())
 	c := dial(t, s)
-	c.login(t, 5, "c", "app1", "all")
+	if ack := c.login(t, 5, "c", "app1", "all"); ack.Properties.MaximumPacketSize != maxPacket {
+		t.Errorf("CONNACK says %d", ack.Properties.MaximumPacketSize)
+	}
 	body := strings.Replace(push, `"mine"`, `"mine"`+strings.Repeat(" ", 1<<20-len(push)), 1)
 	c.send(t, publishPacket("v3/app1/devices/dev1/down/push", body, 1, 1))
 	if ack := c.expect(t, packets.Puback); ack.ReasonCode != 0 {
@@ -394,6 +437,69 @@ func TestWillWaitsForItsDelay(t *testing.T) {
 	})
 }
 
+func TestWillOfARevokedKeyIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	withWill := func(delay uint32) func(*packets.Packet) {
+		return func(pk *packets.Packet) {
+			keepSession(3600)(pk)
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev1/down/push", []byte(push)
+			pk.Connect.WillProperties.WillDelayInterval = delay
+		}
+	}
+	here, delayed := dial(t, s), dial(t, s)
+	here.login(t, 5, "here", "app1", "all", withWill(0))
+	delayed.login(t, 5, "delayed", "app1", "all", withWill(3600))
+	_ = delayed.Close()
+	for s.doorkeeper.total() > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	w.setKey("all", nil)
+	s.KeyChanged("id-of-all")
+	here.ends(t)
+	for s.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if len(w.commands) != 0 {
+		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	for _, c := range []struct {
+		name          string
+		version, code byte
+	}{{"MQIsdp", 3, 0}, {"MQTT", 4, 0}, {"MQTT", 5, 0}, {"MQTT", 2, 1}, {"MQTT", 6, 0x84}} {
+		client := dial(t, s)
+		client.version = c.version
+		hello := encode(t, connectPacket(c.version, "c", "app1", "all", func(pk *packets.Packet) { pk.Connect.ProtocolName = []byte(c.name) }))
+		client.write(t, hello)
+		if ack := client.expect(t, packets.Connack); ack.ReasonCode != c.code {
+			t.Errorf("%s %d: CONNACK %#x, want %#x", c.name, c.version, ack.ReasonCode, c.code)
+		}
+	}
+}
+
+func TestRefusalReachesAClientThatIsStillSending(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	for range 20 {
+		c := dial(t, s)
+		c.version = 4
+		hello := encode(t, connectPacket(4, "c", "app1", "wrong"))
+		for range 200 {
+			hello = append(hello, encode(t, publishPacket("v3/app1/devices/dev1/down/push", push, 0, 0))...)
+		}
+		_, _ = c.Write(hello)
+		if ack := c.expect(t, packets.Connack); ack.ReasonCode != 5 {
+			t.Errorf("CONNACK %#x", ack.ReasonCode)
+		}
+	}
+}
+
 func TestTopicAliasIsRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())
@@ -427,9 +533,9 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
-func TestDoorCounts(t *testing.T) {
+func TestDoorkeeperCounts(t *testing.T) {
 	t.Parallel()
-	d := newDoor(10000)
+	d := newDoorkeeper(10000)
 	one := func(host string) *client { return &client{host: host, conn: newConn(nil, &memory{}, 0, 0, nil)} }
 	var in []*client
 	enter := func(host, want string) {

@@ -63,7 +63,8 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
 
 // OnSessionEstablished comes once CONNACK is written.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
-	clientOf(cl).session.resume()
+	c := clientOf(cl)
+	c.session.resume(c)
 }
 
 // OnACLCheck lets every publish come to OnPublish, which can answer it, and tells filters by their mark.
@@ -105,7 +106,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			return nothing, nil
 		}
 	case packets.Disconnect:
+		h.server.mu.Lock()
 		c.left = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		h.server.mu.Unlock()
 	}
 	return pk, nil
 }
@@ -119,8 +122,15 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	if pk.ReasonCode == packets.CodeSuccess.Code {
 		pk.SessionPresent = c.present
 	}
-	if cl.Properties.ProtocolVersion < 5 {
+	switch version := cl.Properties.ProtocolVersion; {
+	case version < 3:
+		pk.ReasonCode = packets.Err3UnsupportedProtocolVersion.Code
+		return pk
+	case version < 5:
 		pk.ReasonCode = connackV3(pk.ReasonCode)
+		return pk
+	case version > 5:
+		pk.ReasonCode = packets.ErrUnsupportedProtocolVersion.Code
 		return pk
 	}
 	pk.Properties.MaximumPacketSize = maxPacket
@@ -144,11 +154,17 @@ func connackV3(code byte) byte {
 // OnSubscribe decides which filters are granted.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := clientOf(cl)
+	fresh := 0
 	for i, f := range pk.Filters {
 		share, _, ok := rewriteFilter(c.session.key.username, f.Filter)
 		mark := refused
 		if ok && c.canRead.Load() && !(f.NoLocal && share != "") { // [MQTT5-3.8.3.1]
-			mark = granted
+			if n, has := c.session.app.subscribed(c.session, f.Filter); has {
+				mark = granted
+			} else if n+fresh < maxSubscriptions {
+				mark = granted
+				fresh++
+			}
 		}
 		pk.Filters[i].Filter = mark + f.Filter
 		pk.Filters[i].NoLocal = false
@@ -165,9 +181,7 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasonCodes []by
 			continue
 		}
 		share, levels, _ := rewriteFilter(c.session.key.username, text)
-		if !c.session.app.subscribe(c.session, text, share, levels, f.Qos, f.Identifier) {
-			reasonCodes[i] = packets.ErrUnspecifiedError.Code
-		}
+		c.session.app.subscribe(c.session, text, share, levels, f.Qos, f.Identifier)
 	}
 }
 
@@ -222,7 +236,7 @@ func (h *hook) command(c *client, pk packets.Packet) error {
 	}
 	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.cfg.CommandTimeout)
 	defer cancel()
-	return c.door.HandleDevice(ctx, messages.DeviceID{ApplicationID: c.door.Application, DeviceID: device}, replace, pk.Payload)
+	return c.downlinks.HandleDevice(ctx, messages.DeviceID{ApplicationID: c.downlinks.Application, DeviceID: device}, replace, pk.Payload)
 }
 
 var (

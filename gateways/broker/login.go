@@ -33,7 +33,7 @@ const (
 func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Code {
 	app, ok := parseUsername(string(pk.Connect.Username))
 	if !ok {
-		return s.refuse("username", packets.ErrBadUsernameOrPassword)
+		return s.refuse(c, "username", packets.ErrBadUsernameOrPassword)
 	}
 	key := sessionKey{username: string(pk.Connect.Username), clientID: cl.ID}
 	for {
@@ -42,16 +42,16 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 		read, write, err := s.rights(s.ctx, session)
 		switch {
 		case messages.CodeOf(err) == messages.CodeUnavailable:
-			return s.refuse("unavailable", packets.ErrServerUnavailable)
+			return s.refuse(c, "unavailable", packets.ErrServerUnavailable)
 		case err != nil:
-			return s.refuse("credentials", packets.ErrBadUsernameOrPassword)
+			return s.refuse(c, "credentials", packets.ErrBadUsernameOrPassword)
 		case !read && !write:
-			return s.refuse("rights", packets.ErrBadUsernameOrPassword)
+			return s.refuse(c, "rights", packets.ErrBadUsernameOrPassword)
 		}
 		c.canRead.Store(read)
 		c.canWrite.Store(write)
 		if code := s.takeWill(c, cl, session.key.username); code != packets.CodeSuccess {
-			return s.refuse("will", code)
+			return s.refuse(c, "will", code)
 		}
 		s.describe(c, cl, pk, app)
 		if code, done := s.enter(c, session, app, pk.Connect.Clean, revocations); done {
@@ -60,8 +60,9 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 	}
 }
 
-func (s *Server) refuse(reason string, code packets.Code) packets.Code {
+func (s *Server) refuse(c *client, reason string, code packets.Code) packets.Code {
 	s.metrics.refused.WithLabelValues(reason).Inc()
+	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.host)
 	return code
 }
 
@@ -106,7 +107,7 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.door = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, SenderRepeats: true}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, SenderRepeats: true}
 }
 
 // enter makes c the connection of its session. Not done: rights were revoked meanwhile, so ask again.
@@ -130,7 +131,7 @@ func (s *Server) enter(c *client, fresh *session, app string, clean bool, revoca
 	if session == nil {
 		if len(s.sessions) >= sessionsPerConnection*s.cfg.MaxConnections {
 			s.mu.Unlock()
-			return s.refuse("max_sessions", packets.ErrServerUnavailable), true
+			return s.refuse(c, "max_sessions", packets.ErrServerUnavailable), true
 		}
 		v, _ := s.apps.LoadOrStore(app, newApplication())
 		session = fresh
@@ -146,7 +147,8 @@ func (s *Server) enter(c *client, fresh *session, app string, clean bool, revoca
 		s.metrics.ended.WithLabelValues("taken_over").Inc()
 		given.leave(reasonTakenOver)
 	}
-	s.door.known(c)
+	s.doorkeeper.known(c)
+	s.log.Debug("MQTT client logged in", "application_id", app, "client_id", shown(session.key.clientID), "remote", c.host, "session_present", c.present)
 	return packets.CodeSuccess, true
 }
 
@@ -159,10 +161,16 @@ func (s *Server) forget(session *session) *client {
 	return session.end()
 }
 
-// drop ends a session and its connection.
+// drop ends a session and its connection, and what its client wanted to be done after its end.
 func (s *Server) drop(session *session, reason byte) {
 	s.mu.Lock()
 	c := s.forget(session)
+	session.mu.Lock()
+	stop(session.will)
+	session.mu.Unlock()
+	if c != nil {
+		c.left = true
+	}
 	s.mu.Unlock()
 	if c != nil {
 		c.leave(reason)
@@ -174,7 +182,7 @@ func (s *Server) ended(c *client) {
 	_ = c.Close()
 	if c.wasSlow() {
 		s.metrics.ended.WithLabelValues("slow").Inc()
-		s.log.Warn("MQTT client is disconnected since it does not read fast enough", "remote", c.host)
+		s.log.Warn("MQTT client is disconnected since it does not read fast enough; give it fewer topics or a faster link", "remote", c.host)
 	}
 	if c.protocol == nil {
 		return

@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.refused, m.publishes, m.dropped, m.ended, m.events,
-		gauge("connections", "Open connections, logged in or not.", func() float64 { return float64(s.door.total()) }),
+		gauge("connections", "Open connections, logged in or not.", func() float64 { return float64(s.doorkeeper.total()) }),
 		gauge("sessions", "Sessions, with a connection or waiting for one.", func() float64 { return float64(s.sessionCount()) }),
 		gauge("write_buffer_bytes", "Bytes that wait to be written to clients.", func() float64 { return float64(s.memory.used.Load()) }),
 	} {

@@ -54,6 +54,7 @@ type delivery struct {
 	qos           byte
 	subscriptions []int
 	id            uint16 // 0: never sent
+	onWay         bool   // it, or its PUBREL, was sent on this connection
 	released      bool   // PUBREC came, PUBREL went
 	done          bool
 }
@@ -115,6 +116,7 @@ func (s *session) fill() {
 			s.byID[d.id] = d
 		}
 		s.sent++
+		d.onWay = true
 		if !s.client.send(s, d, again) {
 			s.confirm(d)
 		}
@@ -131,16 +133,18 @@ func (s *session) freeID() uint16 {
 	}
 }
 
-// confirm settles a delivery that was sent. s.mu is held.
+// confirm settles a delivery that was sent, if only on an earlier connection. s.mu is held.
 func (s *session) confirm(d *delivery) {
 	d.done = true
 	delete(s.byID, d.id)
-	s.sent--
+	if d.onWay {
+		s.sent--
+	}
 	s.hold(-len(d.event.payload))
 	for len(s.waiting) > 0 && s.waiting[0].done {
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
-		s.next--
+		s.next = max(0, s.next-1)
 	}
 }
 
@@ -172,17 +176,17 @@ func (s *session) pubrec(id uint16, refused bool) (reason byte, answer bool) {
 }
 
 // resume begins to send on a new connection: first again what the client has not confirmed [MQTT-4.4.0-1], then what came since.
-func (s *session) resume() {
+func (s *session) resume(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client == nil || s.ended {
+	if s.client != c { // taken over already
 		return
 	}
 	s.live, s.next, s.sent = true, 0, 0
 	for _, d := range s.waiting {
-		if d.released && !d.done {
+		if d.onWay = d.released && !d.done; d.onWay {
 			s.sent++
-			_, _ = s.client.Write(pubrel(d.id, 0))
+			_, _ = c.Write(pubrel(d.id, 0))
 		}
 	}
 	s.fill()

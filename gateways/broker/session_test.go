@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,6 +278,40 @@ func TestOverlappingSubscriptionsGiveOneDelivery(t *testing.T) {
 	s.Publish(event1(2))
 	if pk := c.expect(t, packets.Publish); pk.FixedHeader.Qos != 0 || !slices.Equal(pk.Properties.SubscriptionIdentifier, []int{1002}) || string(pk.Payload) != `{"n":2}` {
 		t.Errorf("QoS %d, subscription identifiers %v, %s", pk.FixedHeader.Qos, pk.Properties.SubscriptionIdentifier, pk.Payload)
+	}
+}
+
+func TestSubscriptionsOfASessionAreLimited(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	c := dial(t, s)
+	c.login(t, 4, "c", "app1", "all")
+	granted := 0
+	for packet := range 11 {
+		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 1}
+		for i := range 1000 {
+			pk.Filters = append(pk.Filters, packets.Subscription{Filter: fmt.Sprintf("v3/+/devices/+/up/%d", 1000*packet+i)})
+		}
+		c.send(t, pk)
+		for _, code := range c.expect(t, packets.Suback).ReasonCodes {
+			if code == 0 {
+				granted++
+			}
+		}
+	}
+	if kept := atomic.LoadInt64(&s.mqtt.Info.Subscriptions); granted != maxSubscriptions || kept != maxSubscriptions {
+		t.Errorf("%d granted, and the library keeps %d", granted, kept)
+	}
+	if code := c.subscribe(t, "v3/+/devices/+/up/0", 2); code != 2 {
+		t.Errorf("SUBACK %#x for one that is to be replaced", code)
+	}
+	_ = c.Close()
+	for s.sessionCount() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	v, _ := s.apps.Load("app1")
+	if app := v.(*application); app.count.Load() != 0 || len(app.wide) != 0 || len(app.byDevice) != 0 {
+		t.Errorf("%d subscriptions are left behind", app.count.Load())
 	}
 }
 

@@ -46,15 +46,23 @@ func (s *Server) carryOutWill(c *client) {
 	do := func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.CommandTimeout)
 		defer cancel()
-		s.metrics.publishes.WithLabelValues(outcome(c.door.HandleDevice(ctx, w.device, w.replace, w.body))).Inc()
+		s.metrics.publishes.WithLabelValues(outcome(c.downlinks.HandleDevice(ctx, w.device, w.replace, w.body))).Inc()
 	}
-	if delay := min(w.delay, c.sessionExpiry()); delay > 0 {
-		c.session.mu.Lock()
-		defer c.session.mu.Unlock()
-		if c.session.client == c {
-			c.session.will = time.AfterFunc(delay, do)
-		}
+	delay := min(w.delay, c.sessionExpiry())
+	if delay == 0 {
+		s.running.Go(do)
 		return
 	}
-	s.running.Go(do)
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	if c.session.client != c { // back already
+		return
+	}
+	c.session.will = time.AfterFunc(delay, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.closed {
+			s.running.Go(do)
+		}
+	})
 }

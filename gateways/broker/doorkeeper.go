@@ -13,8 +13,8 @@ const (
 	maxUnknownPerHost = 1024
 )
 
-// door knows all open connections and refuses those that are too many.
-type door struct {
+// doorkeeper knows all open connections and refuses those that are too many.
+type doorkeeper struct {
 	max, maxPerHost int
 
 	mu     sync.Mutex
@@ -27,12 +27,12 @@ type door struct {
 // guests counts connections, and those of them that have not logged in.
 type guests struct{ all, unknown int }
 
-func newDoor(limit int) *door {
-	return &door{max: limit, maxPerHost: max(1, limit/2), open: map[*client]bool{}, hosts: map[string]*guests{}}
+func newDoorkeeper(limit int) *doorkeeper {
+	return &doorkeeper{max: limit, maxPerHost: max(1, limit/2), open: map[*client]bool{}, hosts: map[string]*guests{}}
 }
 
 // enter lets a connection in, or says why not.
-func (d *door) enter(c *client) (refused string) {
+func (d *doorkeeper) enter(c *client) (refused string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	host := d.hosts[c.host]
@@ -61,7 +61,7 @@ func (d *door) enter(c *client) (refused string) {
 }
 
 // known notes that the client has logged in.
-func (d *door) known(c *client) {
+func (d *doorkeeper) known(c *client) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known, in := d.open[c]; !in || known {
@@ -72,7 +72,7 @@ func (d *door) known(c *client) {
 	d.hosts[c.host].unknown--
 }
 
-func (d *door) leave(c *client) {
+func (d *doorkeeper) leave(c *client) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known, in := d.open[c]
@@ -92,14 +92,14 @@ func (d *door) leave(c *client) {
 	}
 }
 
-func (d *door) total() int {
+func (d *doorkeeper) total() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.guests.all
 }
 
 // closeAll closes every connection and lets no more in.
-func (d *door) closeAll() {
+func (d *doorkeeper) closeAll() {
 	d.mu.Lock()
 	d.closed = true
 	clients := make([]*client, 0, len(d.open))
@@ -138,12 +138,12 @@ func (s *Server) accept() {
 func (s *Server) serve(socket net.Conn) {
 	c := &client{conn: newConn(socket, &s.memory, s.cfg.WriteBuffer, s.cfg.WriteTimeout, &s.running), metrics: s.metrics}
 	c.host, _, _ = net.SplitHostPort(socket.RemoteAddr().String())
-	if reason := s.door.enter(c); reason != "" {
+	if reason := s.doorkeeper.enter(c); reason != "" {
 		s.metrics.refused.WithLabelValues(reason).Inc()
 		_ = socket.Close()
 		return
 	}
-	defer s.door.leave(c)
+	defer s.doorkeeper.leave(c)
 	defer s.ended(c)
 	defer func() {
 		if p := recover(); p != nil {
