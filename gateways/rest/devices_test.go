@@ -47,6 +47,13 @@ func newDeviceDoor(t testing.TB) *door {
 	return d
 }
 
+func TestBodiesMayBePrinted(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	d.do("POST", "/applications/app1/devices", " \n{ \"end_device\" : \n { \"ids\" : { \"device_id\" : \"dev1\" } , \"name\" : \"n\" } , \"field_mask\" : \n \"name\" }\n ").is(200).has("name", `"n"`)
+}
+
 func TestDeviceIsCreatedWholeInOneCall(t *testing.T) {
 	t.Parallel()
 	d := newDeviceDoor(t)

@@ -133,7 +133,7 @@ func (s *Server) protect(next echo.HandlerFunc, c echo.Context) (err error) {
 		s.metrics.panics.Inc()
 		s.log.LogAttrs(c.Request().Context(), slog.LevelError, "request met a defect", slog.String("route", c.Path()), slog.String("request_id", requestID(c)),
 			slog.String("err", what), slog.String("stack", string(debug.Stack())))
-		err = messages.Errorf(messages.CodeInternal, "internal", "defect")
+		err = errDefect
 	}()
 	return next(c)
 }
