@@ -85,6 +85,9 @@ const deleteWorkers = 16
 // deleted again, and no session is left for a device that gets the same id later.
 func (s *Server) deleteApplication(c *call) error {
 	ctx, app := context.WithoutCancel(c.ctx()), c.app()
+	lock := s.locks.application(app)
+	lock.Lock()
+	defer lock.Unlock()
 	devices, err := s.cfg.Registry.Devices(ctx, app)
 	if err != nil {
 		return err

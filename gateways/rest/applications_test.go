@@ -3,7 +3,9 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"lorikeet/messages"
@@ -81,6 +83,32 @@ func TestDeletingAnApplicationLeavesNoSession(t *testing.T) {
 	}
 	d.app("app1")
 	d.do("GET", "/applications/app1/devices", nil).is(200).has("end_devices", "[]")
+}
+
+// While an application goes away, others write devices in it. Whichever comes first, no session stays behind.
+func TestDevicesWrittenDuringTheDeletionLeaveNoSession(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	for range 20 {
+		d.app("app1")
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				if got := d.do("POST", "/applications/app1/devices", strings.Replace(abp, "abp1", fmt.Sprintf("abp%d", i), 1)); got.Status != 200 && got.Status != 404 {
+					t.Errorf("HTTP %d %s", got.Status, got.Body)
+				}
+			})
+			if i == 4 {
+				wg.Go(func() { d.do("DELETE", "/applications/app1", nil).is(200) })
+			}
+		}
+		wg.Wait()
+		d.devices.mu.Lock()
+		if len(d.devices.states) > 0 {
+			t.Errorf("sessions are left: %v", d.devices.states)
+		}
+		d.devices.mu.Unlock()
+	}
 }
 
 func TestLink(t *testing.T) {

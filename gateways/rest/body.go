@@ -27,8 +27,12 @@ func (c *call) body() ([]byte, error) {
 		return nil, messages.Invalid("content_encoding", "the body is encoded as %q: send plain JSON", shorten(enc))
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
-	if err != nil {
-		return nil, fmt.Errorf("read body: %w", err)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, err
+	case err != nil: // the client's connection, not ours
+		return nil, messages.Invalid("read_body", "the body did not arrive whole: send it again")
 	}
 	return settleBody(b)
 }
@@ -127,6 +131,11 @@ func parseRequest[T any](b []byte, member string) (r request[T], unknown []strin
 	}
 	if r.value, unknown, err = decodeValue[T](member, parts[member]); err != nil {
 		return r, unknown, err
+	}
+	for _, p := range r.paths {
+		if !knownPath(strings.Split(p, "."), reflect.TypeFor[T]()) {
+			unknown = append(unknown, "field_mask."+p)
+		}
 	}
 	r.fields, err = decodeTree(parts[member])
 	return r, unknown, err
@@ -260,6 +269,27 @@ func unknownMembers(name string, raw []byte, t reflect.Type) []string {
 		}
 	}
 	return out
+}
+
+// knownPath says whether a path of a field mask leads to a member of the type.
+func knownPath(path []string, t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case len(path) == 0 || path[0] == everything || reflect.PointerTo(t).Implements(unmarshaler) || t.Kind() == reflect.Map:
+		return true
+	case t.Kind() == reflect.Slice:
+		return knownPath(path, t.Elem())
+	case t.Kind() != reflect.Struct:
+		return false
+	}
+	for _, m := range membersOf(t) {
+		if m.name == path[0] {
+			return knownPath(path[1:], m.typ)
+		}
+	}
+	return false
 }
 
 // maxWarnings bounds the header.

@@ -15,16 +15,26 @@ import (
 	v3 "lorikeet/messages/v3"
 )
 
-// deviceLocks let the writes of one device follow each other: a TTS client writes a device in four calls, some at once.
-type deviceLocks struct {
-	seed    maphash.Seed
-	stripes [256]sync.Mutex
+// locks let the writes of one device follow each other (a TTS client writes a device in four calls, some at once), and the deletion of an application
+// wait for writes of its devices, so that none leaves a session behind.
+type locks struct {
+	seed         maphash.Seed
+	devices      [256]sync.Mutex
+	applications [1024]sync.RWMutex
 }
 
-func (l *deviceLocks) lock(id messages.DeviceID) (unlock func()) {
-	m := &l.stripes[maphash.String(l.seed, id.UID())%uint64(len(l.stripes))]
-	m.Lock()
-	return m.Unlock
+func (l *locks) application(id string) *sync.RWMutex {
+	return &l.applications[maphash.String(l.seed, id)%uint64(len(l.applications))]
+}
+
+func (l *locks) lock(id messages.DeviceID) (unlock func()) {
+	app, device := l.application(id.ApplicationID), &l.devices[maphash.String(l.seed, id.UID())%uint64(len(l.devices))]
+	app.RLock()
+	device.Lock()
+	return func() {
+		device.Unlock()
+		app.RUnlock()
+	}
 }
 
 var deviceOrders = orders[v3.EndDevice]{
@@ -156,7 +166,7 @@ func deviceNotFound(id messages.DeviceID) error {
 
 // addState adds what the device actor owns, if paths ask for it.
 func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string) error {
-	if !slices.ContainsFunc(stateFields, func(f string) bool { return overlaps(paths, f) }) && !overlaps(paths, "ids.dev_addr") {
+	if !slices.ContainsFunc(stateFields, func(f string) bool { return overlaps(paths, f) }) && !slices.Contains(paths, "ids.dev_addr") {
 		return nil
 	}
 	state, err := s.state(ctx, dev.DeviceID())

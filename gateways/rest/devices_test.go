@@ -47,6 +47,13 @@ func newDeviceDoor(t testing.TB) *door {
 	return d
 }
 
+func TestBodiesMayBePrinted(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	d.do("POST", "/applications/app1/devices", " \n{ \"end_device\" : \n { \"ids\" : { \"device_id\" : \"dev1\" } , \"name\" : \"n\" } , \"field_mask\" : \n \"name\" }\n ").is(200).has("name", `"n"`)
+}
+
 func TestDeviceIsCreatedWholeInOneCall(t *testing.T) {
 	t.Parallel()
 	d := newDeviceDoor(t)
@@ -436,6 +443,12 @@ func TestUnknownMembersAreTakenWithAWarning(t *testing.T) {
 	got := r.Header.Values("X-Warning")
 	slices.Sort(got)
 	if want := []string{"unknown field end_device.ids.colour ignored", "unknown field end_device.relay ignored"}; !slices.Equal(got, want) {
+		t.Errorf("X-Warning %q, want %q", got, want)
+	}
+	r = d.do("PUT", "/applications/app1/devices/dev1", `{"end_device":{},"field_mask":{"paths":["nane","ids.dev_eui","session.keys.app_s_key.key","session.keys.app_key","mac_settings.any.thing","attributes.abc","claim_authentication_code.value","locations.user.latitude","name.x","activated_at"]}}`).is(200)
+	got = r.Header.Values("X-Warning")
+	slices.Sort(got)
+	if want := []string{"unknown field field_mask.name.x ignored", "unknown field field_mask.nane ignored", "unknown field field_mask.session.keys.app_key ignored"}; !slices.Equal(got, want) {
 		t.Errorf("X-Warning %q, want %q", got, want)
 	}
 	var many []string

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"reflect"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -34,7 +35,14 @@ func (s *Server) changeQueue(c *call, do queueWrite) error {
 	if err != nil {
 		return err
 	}
+	c.warn(unknownMembers("", b, reflect.TypeFor[downlinksRequest]()))
 	return do(c.ctx(), c.device(), items)
+}
+
+// downlinksRequest is what DecodeDownlinks reads.
+type downlinksRequest struct {
+	EndDeviceIDs *v3.EndDeviceIDs         `json:"end_device_ids"`
+	Downlinks    []v3.ApplicationDownlink `json:"downlinks"`
 }
 
 type downlinksBody struct {

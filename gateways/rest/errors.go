@@ -14,6 +14,9 @@ import (
 	v3 "lorikeet/messages/v3"
 )
 
+// errDefect is what a panic became; it is logged already.
+var errDefect = messages.Errorf(messages.CodeInternal, "defect", "defect")
+
 const namespace = "lorikeet"
 
 // statusError is an Error whose HTTP status is not that of its class.
@@ -53,8 +56,12 @@ func (s *Server) fail(c echo.Context, err error) {
 	if details.Cause != nil && details.Cause.Name == "internal" { // a cause without a name: its words are in the message
 		details.Cause = nil
 	}
-	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
-		s.log.LogAttrs(c.Request().Context(), slog.LevelError, "request failed", slog.String("method", c.Request().Method), slog.String("route", c.Path()),
+	if status >= http.StatusInternalServerError && !errors.Is(err, errDefect) {
+		level := slog.LevelWarn // the client will try again
+		if status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+		s.log.LogAttrs(c.Request().Context(), level, "request failed", slog.String("method", c.Request().Method), slog.String("route", c.Path()),
 			slog.Int("status", status), slog.String("request_id", requestID(c)), slog.Any("err", err))
 	}
 	body := errorBody{

@@ -2,8 +2,10 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -130,6 +132,33 @@ func TestLimitsOfARequest(t *testing.T) {
 	nested := strings.Repeat("[", 100_000)
 	d.do("PUT", "/applications/app1", `{"application":{"x":`+nested+strings.Repeat("]", 100_000)+`}}`).fails(400, "decode_body")
 	d.do("PUT", "/applications/app1", `{"application":{"description":"`+strings.Repeat(`[{\"`, 200)+`"}}`).is(200) // brackets in a text don't nest
+}
+
+// cutOff is a body whose connection breaks.
+type cutOff struct{ text io.Reader }
+
+func (c cutOff) Read(p []byte) (int, error) {
+	if n, err := c.text.Read(p); err == nil {
+		return n, nil
+	}
+	return 0, io.ErrUnexpectedEOF
+}
+
+func TestABodyThatDoesNotArriveIsTheClientsMistake(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	req := httptest.NewRequest("POST", prefix+"/as/applications/app1/devices/abp1/down/replace", cutOff{strings.NewReader(`{"downlinks":[]}`)})
+	req.Header.Set("Authorization", "Bearer "+adminKey)
+	d.send(req).fails(400, "read_body")
+}
+
+func TestAnAnswerThatCantBeWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, func(c *Config) {
+		c.IntegrationHealth = func(string, string, string) json.RawMessage { return json.RawMessage(`{"half`) }
+	})
+	d.app("app1")
+	d.do("PUT", "/as/webhooks/app1/wh1", hook).fails(500, "internal")
 }
 
 func TestRequestID(t *testing.T) {

@@ -40,14 +40,13 @@ func (c *call) hideFromWebhook() func(tree, *v3.Webhook) {
 	}
 }
 
-// withoutCredentials takes user and password out of a URL, and everything from "?" on, where tokens are.
+// withoutCredentials gives scheme and host of a URL. User, path and query may hold secrets.
 func withoutCredentials(text string) string {
 	u, err := url.Parse(text)
 	if err != nil { // a template or damaged: show nothing rather than too much
 		return ""
 	}
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return u.String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 }
 
 func (s *Server) addHealth(w *v3.Webhook) {

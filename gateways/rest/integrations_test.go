@@ -75,7 +75,7 @@ func TestWhoOnlyReadsTrafficSeesNoCredentials(t *testing.T) {
 			}
 		}
 	}
-	reader.do("GET", "/as/webhooks/app1/wh1?field_mask=base_url,headers", nil).has("base_url", `"https://example.com/x"`).has("headers", "")
+	reader.do("GET", "/as/webhooks/app1/wh1?field_mask=base_url,headers", nil).has("base_url", `"https://example.com"`).has("headers", "")
 	reader.do("GET", "/as/pubsub/app1/ps2?field_mask=nats", nil).has("nats.server_url", `"nats://example.com"`)
 	d.do("GET", "/as/pubsub/app1/ps1?field_mask=mqtt", nil).has("mqtt.password", `"secret"`)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -40,6 +41,15 @@ func (c *call) app() string { return c.Param("application_id") }
 
 func (c *call) device() messages.DeviceID {
 	return messages.DeviceID{ApplicationID: c.app(), DeviceID: c.Param("device_id")}
+}
+
+// JSON answers with v. It is written only once it is whole, so that what can't be encoded is an error and not half an answer.
+func (c *call) JSON(status int, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return c.Blob(status, "application/json", raw)
 }
 
 // empty answers {}.
@@ -123,7 +133,7 @@ func (s *Server) protect(next echo.HandlerFunc, c echo.Context) (err error) {
 		s.metrics.panics.Inc()
 		s.log.LogAttrs(c.Request().Context(), slog.LevelError, "request met a defect", slog.String("route", c.Path()), slog.String("request_id", requestID(c)),
 			slog.String("err", what), slog.String("stack", string(debug.Stack())))
-		err = messages.Errorf(messages.CodeInternal, "internal", "defect")
+		err = errDefect
 	}()
 	return next(c)
 }

@@ -68,7 +68,7 @@ type Server struct {
 	log      *slog.Logger
 	metrics  *metrics
 	attempts *attempts
-	locks    deviceLocks
+	locks    locks
 
 	echo     *echo.Echo
 	http     *http.Server
@@ -107,7 +107,7 @@ func newServer(cfg Config) (*Server, error) {
 	setDefaults(&cfg)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("component", "rest"), metrics: newMetrics(cfg.Registerer), attempts: newAttempts(time.Now),
-		locks: deviceLocks{seed: maphash.MakeSeed()}, served: make(chan struct{}),
+		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}),
 	}
 	s.echo = echo.New()
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be made up

@@ -45,7 +45,9 @@ func serverRoutes() []route {
 	return []route{
 		{http.MethodGet, "/", public, (*Server).hint},
 		{http.MethodGet, "/healthz", public, (*Server).health},
+		{http.MethodHead, "/healthz", public, (*Server).health},
 		{http.MethodGet, "/readyz", public, (*Server).ready},
+		{http.MethodHead, "/readyz", public, (*Server).ready},
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
 		{http.MethodGet, prefix + "/configuration/frequency-plans", anyKey, (*Server).listFrequencyPlans},

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ func (s *Server) health(c *call) error {
 
 func (s *Server) ready(c *call) error {
 	if err := s.cfg.Ready(); err != nil {
+		s.log.LogAttrs(c.ctx(), slog.LevelWarn, "not ready", slog.Any("err", err))
 		return c.JSON(http.StatusServiceUnavailable, statusBody{Status: "unavailable", Reason: v3.DetailsOf(namespace, err).MessageFormat})
 	}
 	return c.JSON(http.StatusOK, statusBody{Status: "ok"})

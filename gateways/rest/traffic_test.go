@@ -39,6 +39,9 @@ func TestDownlinkQueue(t *testing.T) {
 		d.do("POST", path+"/push", body).fails(400, name)
 		d.do("POST", path+"/replace", body).fails(400, name)
 	}
+	if got := d.do("POST", path+"/push", "{\n \"downlinks\": [ {\"f_port\": 1, \"frmPayloads\": \"AQI=\" } ] }").is(200).Header.Values("X-Warning"); len(got) != 1 || !strings.Contains(got[0], "downlinks[0].frm_payloads") {
+		t.Errorf("X-Warning %q", got)
+	}
 	d.do("POST", "/as/applications/app1/devices/dev9/down/push", `{"downlinks":[]}`).fails(404, "end_device_not_found")
 	d.do("GET", "/as/applications/app1/devices/dev9/down", nil).fails(404, "end_device_not_found")
 	d.devices.failOnce("push", messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity", "wait until some are sent"))
