@@ -40,7 +40,8 @@ func (s State) receiveJoin(p *Profile, cmd ReceiveJoin) (Decision, error) {
 	ses := p.newSession(next.SessionSeq, cmd)
 	ses.NwkSKey, ses.AppSKey = frame.SessionKeys(p.AppKey, next.LastJoinNonce, p.NetID, req.DevNonce)
 	next.Pending = ses
-	copies, _ := sorted(cmd.Copies)
+	copies, rx := sorted(cmd.Copies)
+	next.Hears = heard(s.Hears, rx, nil) // so that the first uplink need not wait for the whole window
 	accept, err := p.joinAccept(ses, next.LastJoinNonce, req)
 	if err != nil {
 		return Decision{}, fmt.Errorf("join-accept: %w", err)
