@@ -159,6 +159,9 @@ func topics(p object) object {
 	return object{"pubsub": p}
 }
 
+// outsidePassword is the server's at the external MQTT broker.
+const outsidePassword = "password-at-the-external-broker"
+
 const luaFormatter = `
 function decodeUplink(input)
   local a, b = string.unpack(">BB", input.payload)
@@ -182,9 +185,9 @@ type everything struct {
 	outside mqtt.Client
 }
 
-func startEverything(t testing.TB, app string, id simulator.Identity, region simulator.Region, gateways int) *everything {
+func startEverything(t testing.TB, app string, id simulator.Identity, region simulator.Region, gateways int, env ...string) *everything {
 	t.Helper()
-	e := &everything{process: start(t), hook: newHook(t)}
+	e := &everything{process: start(t, env...), hook: newHook(t)}
 	e.key = e.application(app)
 	e.call("PUT", "/as/applications/"+app+"/link", object{"link": object{"default_formatters": object{
 		"up_formatter": "FORMATTER_LUA", "up_formatter_parameter": luaFormatter, "down_formatter": "FORMATTER_LUA", "down_formatter_parameter": luaFormatter}}}, nil)
@@ -218,7 +221,7 @@ func startEverything(t testing.TB, app string, id simulator.Identity, region sim
 		}
 	}))
 	e.call("POST", "/as/pubsub/"+app, topics(object{"ids": object{"pub_sub_id": "mqtt-one"}, "format": "json", "base_topic": "lora",
-		"mqtt": object{"server_url": "mqtt://" + outside, "client_id": "lorikeet", "publish_qos": "AT_LEAST_ONCE", "subscribe_qos": "AT_LEAST_ONCE"}}), nil)
+		"mqtt": object{"server_url": "mqtt://" + outside, "client_id": "lorikeet", "username": "lorikeet", "password": outsidePassword, "publish_qos": "AT_LEAST_ONCE", "subscribe_qos": "AT_LEAST_ONCE"}}), nil)
 
 	e.mqtt = mqttLogin(t, e.process.mqtt, app, e.key, nil)
 	e.live = mqttInbox(t, e.mqtt, "v3/"+app+"/devices/+/#", 1)
@@ -396,6 +399,54 @@ func TestConfirmedUplinksAreAcknowledgedAgainButDeliveredOnce(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("the repeated uplink was delivered %d times", n)
+	}
+}
+
+// TestSecretsAndPayloadsStayOutOfLogsAndMetrics lets a device join and send, pushes downlinks through every door, makes some mistakes, and then searches
+// what an operator sees at the most talkative log level.
+func TestSecretsAndPayloadsStayOutOfLogsAndMetrics(t *testing.T) {
+	t.Parallel()
+	const app = "app-secret"
+	id := simulator.MakeIdentity(14, 0, simulator.OTAA)
+	e := startEverything(t, app, id, simulator.EU868, 6, "LORIKEET_LOG_LEVEL=debug")
+	e.join()
+	tx := e.send(simulator.Uplink{FPort: 1, Payload: []byte("a secret payload")})
+	e.hook.uplink(id.DeviceID, tx.FCnt)
+	for _, push := range e.pushes(app) {
+		push(object{"downlinks": []object{{"f_port": 1, "frm_payload": base64.StdEncoding.EncodeToString([]byte("a secret downlink"))}}})
+		e.send(simulator.Uplink{FPort: 1, Payload: []byte("a secret payload")})
+		e.downlink()
+	}
+	finish(t, e.mqtt.Publish("v3/"+app+"/devices/"+id.DeviceID+"/down/push", 1, false, `{"downlinks":[{"f_port":1,"frm_payload":"a secret downlink","correlation_ids":["bad"]}]}`))
+	e.live.down("failed", "bad")
+	failed := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + e.process.mqtt).SetUsername(app).SetPassword("a wrong password"))
+	if token := failed.Connect(); !token.WaitTimeout(patience) || token.Error() == nil {
+		t.Fatal("a wrong password was taken")
+	}
+	res, err := http.Get("http://" + e.rest + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.terminate()
+	seen := strings.ToLower(e.log.String() + string(metrics))
+	if len(e.log.String()) < 1000 {
+		t.Fatalf("log is too short to be the one meant:\n%s", e.log)
+	}
+	session := e.dev.Session()
+	for what, secret := range map[string]string{
+		"AppKey": id.AppKey.Hex(), "NwkSKey": session.NwkSKey.Hex(), "AppSKey": session.AppSKey.Hex(), "API key": e.key[strings.LastIndexByte(e.key, '.')+1:], "admin key": adminKey,
+		"password of the external broker": outsidePassword, "wrong password": "a wrong password", "payload": "a secret payload", "downlink": "a secret downlink",
+		"payload in base64": base64.StdEncoding.EncodeToString([]byte("a secret payload")), "payload in hex": fmt.Sprintf("%x", "a secret payload"),
+		"AppKey as numbers": strings.Trim(fmt.Sprint([16]byte(id.AppKey)), "[]"), "AppSKey as numbers": strings.Trim(fmt.Sprint([16]byte(session.AppSKey)), "[]"),
+	} {
+		if strings.Contains(seen, strings.ToLower(secret)) {
+			t.Errorf("%s is in the log or the metrics", what)
+		}
 	}
 }
 
