@@ -14,10 +14,10 @@ import (
 )
 
 var someRequests = []request{
-	{op: opCheck, language: luaScript, id: 7, timeout: time.Second, source: "x"},
+	{op: opCheck, language: luaScript, id: 7, timeout: time.Second, new: true, source: "x"},
 	{op: opDecodeUplink, language: javaScript, id: 1 << 40, timeout: 100 * time.Millisecond,
 		decode: messages.DecodeInput{Bytes: []byte{0, 255}, FPort: 223, RecvTime: time.Date(2026, 11, 23, 10, 0, 0, 123456789, time.UTC)}},
-	{op: opDecodeDownlink, language: javaScript, id: 2, source: "function", decode: messages.DecodeInput{RecvTime: time.Unix(0, -1).UTC()}},
+	{op: opDecodeDownlink, language: javaScript, id: 2, new: true, source: "", decode: messages.DecodeInput{RecvTime: time.Unix(0, -1).UTC()}},
 	{op: opEncodeDownlink, language: javaScript, id: 3, encode: messages.EncodeInput{Data: json.RawMessage(`{"a":1}`), FPort: 1}},
 }
 

@@ -45,7 +45,7 @@ func serve(t *testing.T, requests ...request) []answer {
 func TestWorkerKeepsScripts(t *testing.T) {
 	t.Parallel()
 	const source = `function decodeUplink() { return {data: {a: 1}} }`
-	first := request{op: opDecodeUplink, language: javaScript, id: 1, source: source}
+	first := request{op: opDecodeUplink, language: javaScript, id: 1, new: true, source: source}
 	again, unknown := request{op: opDecodeUplink, language: javaScript, id: 1}, request{op: opDecodeUplink, language: javaScript, id: 2}
 	answers := serve(t, first, again, unknown)
 	for i, want := range []status{statusOK, statusOK, statusUnknown} {
@@ -55,7 +55,7 @@ func TestWorkerKeepsScripts(t *testing.T) {
 	}
 	var requests []request
 	for id := range uint64(maxPrograms + 1) {
-		requests = append(requests, request{op: opDecodeUplink, language: javaScript, id: id, source: source})
+		requests = append(requests, request{op: opDecodeUplink, language: javaScript, id: id, new: true, source: source})
 	}
 	requests = append(requests, request{op: opDecodeUplink, language: javaScript, id: 0}, request{op: opDecodeUplink, language: javaScript, id: 1})
 	answers = serve(t, requests...)
@@ -70,7 +70,7 @@ func TestWorkerForgetsLargeScriptsFirst(t *testing.T) {
 	large := fmt.Sprintf("function decodeUplink() { return {data: {}} } /*%0*d*/", messages.MaxFormatterSource-100, 0)
 	n := maxProgramSource/len(large) + 1
 	for id := range uint64(n) {
-		requests = append(requests, request{op: opDecodeUplink, language: javaScript, id: id, source: large})
+		requests = append(requests, request{op: opDecodeUplink, language: javaScript, id: id, new: true, source: large})
 	}
 	answers := serve(t, append(requests, request{op: opDecodeUplink, language: javaScript, id: 0}, request{op: opDecodeUplink, language: javaScript, id: uint64(n - 1)})...)
 	if first, last := answers[n].status, answers[n+1].status; first != statusUnknown || last != statusOK {
@@ -80,7 +80,7 @@ func TestWorkerForgetsLargeScriptsFirst(t *testing.T) {
 
 func TestWorkerRemembersThatAScriptIsBroken(t *testing.T) {
 	t.Parallel()
-	for _, a := range serve(t, request{op: opCheck, language: javaScript, id: 1, source: "var"}, request{op: opDecodeUplink, language: javaScript, id: 1}) {
+	for _, a := range serve(t, request{op: opCheck, language: javaScript, id: 1, new: true, source: "var"}, request{op: opDecodeUplink, language: javaScript, id: 1}) {
 		if a.status != statusError || a.err.Name != "formatter_compile" {
 			t.Errorf("got status %d, error %v", a.status, a.err)
 		}
@@ -93,7 +93,7 @@ func TestFailedNormalizationLeavesTheData(t *testing.T) {
 		javaScript: `function decodeUplink() { return {data: {a: 1}} } function normalizeUplink() { throw new Error('mine') }`,
 		luaScript:  `function decodeUplink() return {data = {a = 1}} end function normalizeUplink() error('mine') end`,
 	} {
-		a := serve(t, request{op: opDecodeUplink, language: language, id: 1, source: source})[0]
+		a := serve(t, request{op: opDecodeUplink, language: language, id: 1, new: true, source: source})[0]
 		if a.status != statusOK || string(a.decoded.Data) != `{"a":1}` || a.decoded.Normalized != nil || len(a.decoded.NormalizedWarnings) != 1 {
 			t.Errorf("language %d: got %+v, error %v", language, a.decoded, a.err)
 		}
