@@ -36,7 +36,7 @@ func newMetrics(s *slots) *metrics {
 	m.all = []prometheus.Collector{m.calls, m.seconds, m.deaths, m.starts,
 		gauge("lorikeet_formatter_workers_busy", "Workers that run a script.", func() int { busy, _, _ := s.counts(); return busy }),
 		gauge("lorikeet_formatter_calls_waiting", "Calls that wait for a worker.", func() int { _, waiting, _ := s.counts(); return waiting }),
-		gauge("lorikeet_formatter_error_parked", "Scripts that are not run for a time because they had to be stopped too often.", func() int { _, _, parked := s.counts(); return parked }),
+		gauge("lorikeet_formatter_scripts_parked", "Scripts that are not run for a time because they had to be stopped too often.", func() int { _, _, parked := s.counts(); return parked }),
 	}
 	return m
 }

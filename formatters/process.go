@@ -104,9 +104,7 @@ func (p *process) call(r *request, source string, wall time.Duration) (answer, e
 	p.begin(r.timeout, wall)
 	defer p.end()
 	for {
-		if r.source = ""; !p.known[r.id] {
-			r.source = source
-		}
+		r.new, r.source = !p.known[r.id], source
 		p.frame = r.appendTo(p.frame)
 		if _, err := p.in.Write(p.frame); err != nil {
 			return answer{}, errDied

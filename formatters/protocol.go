@@ -38,12 +38,13 @@ const (
 	luaScript
 )
 
-// request to a worker. Source is empty if the worker should know the script by its id.
+// request to a worker.
 type request struct {
 	op       operation
 	language language
 	id       uint64
 	timeout  time.Duration // processor time
+	new      bool          // the source comes with it; otherwise the worker should know the script by its id
 	source   string
 	decode   messages.DecodeInput
 	encode   messages.EncodeInput
@@ -111,7 +112,9 @@ func (r *request) appendTo(b []byte) []byte {
 	b = append(openFrame(b), byte(r.op), byte(r.language))
 	b = binary.AppendUvarint(b, r.id)
 	b = binary.AppendVarint(b, int64(r.timeout))
-	b = appendText(b, r.source)
+	if b = append(b, flag(r.new)); r.new {
+		b = appendText(b, r.source)
+	}
 	switch r.op {
 	case opDecodeUplink, opDecodeDownlink:
 		b = append(b, r.decode.FPort)
@@ -126,7 +129,10 @@ func (r *request) appendTo(b []byte) []byte {
 
 func parseRequest(content []byte) (request, error) {
 	p := parser{rest: content}
-	r := request{op: operation(p.byte()), language: language(p.byte()), id: p.uvarint(), timeout: time.Duration(p.varint()), source: string(p.bytes())}
+	r := request{op: operation(p.byte()), language: language(p.byte()), id: p.uvarint(), timeout: time.Duration(p.varint()), new: p.byte() != 0}
+	if r.new {
+		r.source = string(p.bytes())
+	}
 	switch r.op {
 	case opCheck:
 	case opDecodeUplink, opDecodeDownlink:

@@ -4,5 +4,5 @@ package formatters_test
 
 import "time"
 
-// timeout of calls: the race detector makes interpreters some ten times slower.
-const timeout = time.Second
+// timeout of calls: the race detector makes interpreters many times slower.
+const timeout = 300 * time.Millisecond

@@ -170,7 +170,7 @@ func (w *worker) find(r *request) *cached {
 		w.recent.MoveToFront(e)
 		return e.Value.(*cached)
 	}
-	if r.source == "" && r.op != opCheck {
+	if !r.new {
 		return nil
 	}
 	c := &cached{id: r.id, size: len(r.source)}

@@ -393,14 +393,12 @@ func TestBuffer(t *testing.T) {
 	}
 }
 
-// FuzzCompile: whatever the source, it is compiled or refused; what compiles runs or fails within its time.
+// FuzzCompile: whatever the source, it is compiled or refused with an error for users. What it does when it runs is for the tests of package formatters,
+// where a worker can be stopped.
 func FuzzCompile(f *testing.F) {
 	for _, seed := range []string{
 		`function decodeUplink(input) { return {data: {n: input.bytes[0]}, warnings: ["w"]} }`,
-		`const decodeUplink = async ({bytes}) => ({data: {b: Buffer.from(bytes).toString("hex")}})`,
-		`module.exports = {encodeDownlink: i => ({bytes: [1], fPort: 300})}`,
-		`function Decoder(b, p) { return [b, p] } function normalizeUplink(i) { return {data: i.data} }`,
-		"`${", `/(?=a)\1/`, `class A { #x = 1; static { A.y = 1 } }`, `//# sourceMappingURL=/etc/passwd`, `throw {toString() { throw this }}`,
+		"`${", `/(?=a)\1/`, `class A { #x = 1; static { A.y = 1 } }`, `//# sourceMappingURL=/etc/passwd`, "let a; let a",
 	} {
 		f.Add(seed)
 	}
@@ -408,20 +406,8 @@ func FuzzCompile(f *testing.F) {
 		if len(source) > 4096 {
 			return // deep nesting takes more stack than a process may have, which is for the worker's limits
 		}
-		p, err := Compile(source)
-		if err != nil {
+		if _, err := Compile(source); err != nil {
 			wantError(t, err, "formatter_compile")
-			return
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		d, err := p.DecodeUplink(ctx, uplink(1, 2, 3))
-		var e *messages.Error
-		if err != nil && !errors.As(err, &e) {
-			t.Errorf("error %v is not for users", err)
-		}
-		if err == nil && (!json.Valid(d.Data) || d.Data[0] != '{') {
-			t.Errorf("data are %q", d.Data)
 		}
 	})
 }
