@@ -17,6 +17,7 @@ const (
 	maxNesting   = 100        // brackets and blocks in one another
 	maxChain     = 1000       // operators in a row that nest to the right: .. ^ not - #
 	maxGotos     = 500        // goto statements and labels; resolving them takes time with the square of their number
+	maxList      = 200        // values in a list; the virtual machine has no more registers
 	maxTree      = 1000       // depth of an expression or of elseif branches
 	maxFunctions = 1000       // the compiler takes some 16 kB for each
 	maxWork      = 50_000_000 // comparisons of constants; the compiler looks through those of the function for each one it meets
