@@ -34,28 +34,33 @@ func compileError(line int, format string, args ...any) error {
 }
 
 // checkTokens bounds nesting, chains and labels, and explains the operators of Lua 5.3 that Lua 5.1 lacks.
-// It gives the line of the last token.
-func checkTokens(source string) (line int, err error) {
+// It gives the source with the escapes of Lua 5.1 and the line of the last token.
+func checkTokens(source string) (text string, lastLine int, err error) {
+	escaped, starts := []byte(source), lineStarts(source)
 	scanner, lexer := parse.NewScanner(strings.NewReader(source), chunk), &parse.Lexer{}
 	nesting, chain, labels := 0, 0, 0
 	var last ast.Token
 	for {
 		t, err := scanner.Scan(lexer)
 		if err != nil {
-			return 0, explain(err, last.Pos.Line)
+			return "", 0, explain(err, last.Pos.Line)
 		}
 		if hint := newOperator(last, t); hint != "" {
-			return 0, compileError(t.Pos.Line, "%s", hint)
+			return "", 0, compileError(t.Pos.Line, "%s", hint)
 		}
 		switch t.Type {
 		case parse.EOF:
-			return last.Pos.Line, nil
+			return string(escaped), last.Pos.Line, nil
 		case '(', '{', '[', parse.TFunction, parse.TDo, parse.TThen, parse.TRepeat:
 			nesting++
 		case ')', '}', ']', parse.TEnd, parse.TUntil, parse.TElseIf:
 			nesting--
 		case parse.TGoto, parse.T2Colon:
 			labels++
+		case parse.TString:
+			if err := rewriteEscapes(escaped, starts, t); err != nil {
+				return "", 0, err
+			}
 		}
 		switch {
 		case nestsRight(last, t):
@@ -65,11 +70,11 @@ func checkTokens(source string) (line int, err error) {
 		}
 		switch {
 		case nesting > maxNesting:
-			return 0, compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
+			return "", 0, compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
 		case chain > maxChain:
-			return 0, compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
+			return "", 0, compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
 		case labels > maxGotos:
-			return 0, compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
+			return "", 0, compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
 		}
 		last, lexer.PrevTokenType = t, t.Type
 	}
