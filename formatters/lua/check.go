@@ -22,8 +22,11 @@ const (
 	maxFunctions = 1000       // the compiler takes some 16 kB for each
 	maxWork      = 50_000_000 // comparisons of constants; the compiler looks through those of the function for each one it meets
 	maxConcat    = 50         // operands of one call of the guarded concatenation
-	chunk        = "script"   // how run-time errors name the source: script:3:
-	guardedName  = "\x00concat"
+)
+
+const (
+	chunk       = "script"     // how run-time errors name the source: script:3:
+	guardedName = "\x00concat" // the global that stands for the operator .., which no script can name but as a member of _G
 )
 
 func compileError(line int, format string, args ...any) error {

@@ -63,6 +63,7 @@ func newRun(ctx context.Context) *run {
 // runOf is the run that a library function serves.
 func runOf(l *vm.LState) *run { return l.Context().(*run) }
 
+// closed ends every run that has hit a limit.
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // Done counts an instruction.
@@ -99,12 +100,14 @@ func (r *run) mustMake(l *vm.LState, n int) {
 	r.mustSpend(l, n/64)
 }
 
+// mustFit refuses a string of n bytes if it is too long.
 func mustFit(l *vm.LState, n int) {
 	if n > maxString {
 		l.RaiseError("a string of %d bytes is too long: at most %d", n, maxString)
 	}
 }
 
+// check looks at the limits and sets when to look again.
 func (r *run) check() {
 	r.next = r.steps + checkEvery
 	if r.err != nil {
