@@ -17,12 +17,16 @@ const (
 	maxNesting   = 100        // brackets and blocks in one another
 	maxChain     = 1000       // operators in a row that nest to the right: .. ^ not - #
 	maxGotos     = 500        // goto statements and labels; resolving them takes time with the square of their number
+	maxList      = 200        // values in a list; the virtual machine has no more registers
 	maxTree      = 1000       // depth of an expression or of elseif branches
 	maxFunctions = 1000       // the compiler takes some 16 kB for each
 	maxWork      = 50_000_000 // comparisons of constants; the compiler looks through those of the function for each one it meets
 	maxConcat    = 50         // operands of one call of the guarded concatenation
-	chunk        = "script"   // how run-time errors name the source: script:3:
-	guardedName  = "\x00concat"
+)
+
+const (
+	chunk       = "script"     // how run-time errors name the source: script:3:
+	guardedName = "\x00concat" // the global that stands for the operator .., which no script can name but as a member of _G
 )
 
 func compileError(line int, format string, args ...any) error {
@@ -33,28 +37,33 @@ func compileError(line int, format string, args ...any) error {
 }
 
 // checkTokens bounds nesting, chains and labels, and explains the operators of Lua 5.3 that Lua 5.1 lacks.
-// It gives the line of the last token.
-func checkTokens(source string) (line int, err error) {
+// It gives the source with the escapes of Lua 5.1 and the line of the last token.
+func checkTokens(source string) (text string, lastLine int, err error) {
+	escaped, starts := []byte(source), lineStarts(source)
 	scanner, lexer := parse.NewScanner(strings.NewReader(source), chunk), &parse.Lexer{}
 	nesting, chain, labels := 0, 0, 0
 	var last ast.Token
 	for {
 		t, err := scanner.Scan(lexer)
 		if err != nil {
-			return 0, explain(err, last.Pos.Line)
+			return "", 0, explain(err, last.Pos.Line)
 		}
 		if hint := newOperator(last, t); hint != "" {
-			return 0, compileError(t.Pos.Line, "%s", hint)
+			return "", 0, compileError(t.Pos.Line, "%s", hint)
 		}
 		switch t.Type {
 		case parse.EOF:
-			return last.Pos.Line, nil
+			return string(escaped), last.Pos.Line, nil
 		case '(', '{', '[', parse.TFunction, parse.TDo, parse.TThen, parse.TRepeat:
 			nesting++
 		case ')', '}', ']', parse.TEnd, parse.TUntil, parse.TElseIf:
 			nesting--
 		case parse.TGoto, parse.T2Colon:
 			labels++
+		case parse.TString:
+			if err := rewriteEscapes(escaped, starts, t); err != nil {
+				return "", 0, err
+			}
 		}
 		switch {
 		case nestsRight(last, t):
@@ -64,11 +73,11 @@ func checkTokens(source string) (line int, err error) {
 		}
 		switch {
 		case nesting > maxNesting:
-			return 0, compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
+			return "", 0, compileError(t.Pos.Line, "brackets or blocks are nested more than %d deep: split the code into functions", maxNesting)
 		case chain > maxChain:
-			return 0, compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
+			return "", 0, compileError(t.Pos.Line, "more than %d operators in one expression: split it", maxChain)
 		case labels > maxGotos:
-			return 0, compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
+			return "", 0, compileError(t.Pos.Line, "more than %d goto statements and labels: use loops and functions", maxGotos)
 		}
 		last, lexer.PrevTokenType = t, t.Type
 	}

@@ -60,11 +60,13 @@ func (c *checker) statement(s ast.Stmt) {
 	defer c.up()
 	switch s := s.(type) {
 	case *ast.AssignStmt:
+		c.list(s, len(s.Lhs))
 		for i := range s.Lhs {
 			c.target(s.Lhs[i])
 		}
 		c.expressions(s.Rhs)
 	case *ast.LocalAssignStmt:
+		c.list(s, len(s.Names))
 		c.expressions(s.Exprs)
 	case *ast.FuncCallStmt:
 		c.expression(&s.Expr)
@@ -100,7 +102,15 @@ func (c *checker) statement(s ast.Stmt) {
 		c.constant('"', s.Name.Method)
 		c.function(func() { c.statements(s.Func.Stmts) })
 	case *ast.ReturnStmt:
+		c.list(s, len(s.Exprs))
 		c.expressions(s.Exprs)
+	}
+}
+
+// list bounds what is not in a table; the compiler would notice only after all of it.
+func (c *checker) list(at ast.PositionHolder, n int) {
+	if n > maxList && c.err == nil {
+		c.err = compileError(at.Line(), "a list of %d values is longer than %d: use a table", n, maxList)
 	}
 }
 
@@ -189,6 +199,7 @@ func (c *checker) call(x *ast.FuncCallExpr) {
 		c.expression(&x.Receiver)
 		c.constant('"', x.Method)
 	}
+	c.list(x, len(x.Args))
 	c.expressions(x.Args)
 }
 

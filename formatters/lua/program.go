@@ -22,11 +22,11 @@ func Compile(source string) (*Program, error) {
 	if len(source) > messages.MaxFormatterSource {
 		return nil, compileError(0, "the script has %d bytes, more than %d: shorten it", len(source), messages.MaxFormatterSource)
 	}
-	lastLine, err := checkTokens(source)
+	text, lastLine, err := checkTokens(source)
 	if err != nil {
 		return nil, err
 	}
-	return compile(source, lastLine)
+	return compile(text, lastLine)
 }
 
 // DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the result has the data and the error is not nil.

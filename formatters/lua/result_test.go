@@ -1,9 +1,9 @@
 package lua
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -248,6 +248,10 @@ func TestCompileErrorsSayWhereAndWhat(t *testing.T) {
 		{"local a = b << 1", "write bit32.lshift(a, n)"},
 		{"local a = b >> 1", "write bit32.rshift(a, n)"},
 		{"local a = b // 1", "write math.floor(a / b)"},
+		{`x = "\z"`, `line 1: \z in a string is of Lua 5.3`},
+		{"\n\nx = '\\u{41}'", `line 3: \u in a string is of Lua 5.3`},
+		{`x = "\xg1"`, `\x in a string needs two hexadecimal digits`},
+		{`x = "\x"`, `\x in a string needs two hexadecimal digits`},
 		{"goto nowhere", "no visible label 'nowhere'"},
 		{"break", "no loop to break"},
 		{"x = 0x", "illegal hexadecimal number"},
@@ -262,6 +266,21 @@ func TestCompileErrorsSayWhereAndWhat(t *testing.T) {
 		"x = {" + strings.Repeat("-1, ", 5000) + "}", strings.Repeat("f('a' .. b)\n", 5000), strings.Repeat("x = x .. 'a' - -1\n", 3000), strings.Repeat("if #a > 1 then f(-a) end\n", 3000)} {
 		if _, err := Compile(source); err != nil {
 			t.Errorf("%q: %v", source, err)
+		}
+	}
+}
+
+func TestHexadecimalEscapes(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		`"\x01\xAb\xff0" .. '\x00'`:                     "01abff3000",
+		`"\\x41\"\x42" .. [[\x43]] --[[ "\x44" ]]`:      "5c7834312242" + "5c783433",
+		`"\x41\` + "\r\n" + `\x42"`:                     "410a42",
+		"\"a\" -- '\\x'\r\n .. \"\\x41\" ..\n\r'\\x42'": "614142",
+		`"é" .. "\x41"`:                                 "c3a941",
+	} {
+		if got := value(t, "hex.encode("+source+"\n)"); got != `"`+want+`"` {
+			t.Errorf("%s is %s, want %s", source, got, want)
 		}
 	}
 }
@@ -295,8 +314,8 @@ func TestJSONGoesThroughLuaUnchanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if depth := fmt.Sprintf("%s", in); strings.Count(depth, "[")+strings.Count(depth, "{") > 25 {
-			return
+		if bytes.Count(in, []byte("["))+bytes.Count(in, []byte("{")) > 25 {
+			return // may be nested too deep
 		}
 		out, err := p.DecodeUplink(t.Context(), messages.DecodeInput{Bytes: in})
 		if err != nil {
