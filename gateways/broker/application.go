@@ -23,13 +23,18 @@ type application struct {
 	credit   credit
 }
 
-// credit is the time that publishing may wait for slow clients, so that a burst does not cut those who only need a moment: waitingTime in each second.
+// credit is the time that publishing may wait for slow clients: waitingTime in each second.
 type credit struct {
 	second time.Time
 	left   time.Duration
 }
 
-const waitingTime = 50 * time.Millisecond
+const (
+	waitingTime = 50 * time.Millisecond
+	// promptly is how soon a client that reads makes room for the next chunk. Waiting for it so long is free: the burst was faster than the wire, and there
+	// is still a chunk, some hundred events, every promptly for everyone.
+	promptly = 5 * time.Millisecond
+)
 
 // filter is a topic filter below v3/{uid} with its subscribers: one, or the members of a share group, of which one gets each event.
 type filter struct {
@@ -142,9 +147,9 @@ func (a *application) remove(sub *subscription) {
 	}
 }
 
-// publish hands an event to every session that is subscribed to it, once each. It returns the sessions that must end since they can keep no more, and a
-// client that is far behind, if there is one.
-func (a *application) publish(e messages.LogEntry) (overfull []*session, behind *client) {
+// publish hands an event to every session that is subscribed to it, once each. It returns the sessions that must end since they can keep no more, and one
+// whose client is far behind, if there is one.
+func (a *application) publish(e messages.LogEntry) (overfull []*session, behind *session) {
 	suffix, ok := suffixes[e.Type]
 	if !ok {
 		return nil, nil
@@ -166,34 +171,42 @@ func (a *application) publish(e messages.LogEntry) (overfull []*session, behind 
 		if !t.session.deliver(ev, t.qos, t.ids) {
 			overfull = append(overfull, t.session)
 		}
-		if c := t.session.congested(); c != nil {
-			behind = c
+		if t.session.congested() != nil {
+			behind = t.session
 		}
 	}
 	return overfull, behind
 }
 
-// wait gives a client that is far behind time to read, as far as there is credit. The caller has the log as its buffer.
-func (a *application) wait(c *client) {
-	a.mu.Lock()
-	began := time.Now()
-	if began.Sub(a.credit.second) > time.Second {
-		a.credit = credit{second: began, left: waitingTime}
-	}
-	left := a.credit.left
-	a.mu.Unlock()
-	if left <= 0 {
-		return
-	}
-	t := time.NewTimer(left)
+// wait gives a client that is far behind time to read, so that a burst does not cut those who only need a moment. A client that reads slowly, or not at
+// all, gets what credit there is and no more. The caller has the log as its buffer.
+func (a *application) wait(s *session) {
+	t := time.NewTimer(promptly)
 	defer t.Stop()
-	select {
-	case <-c.drained:
-	case <-t.C:
+	for {
+		c := s.congested()
+		began := time.Now()
+		if c == nil || a.spend(began, 0) <= 0 {
+			return
+		}
+		t.Reset(promptly)
+		select {
+		case <-c.drained:
+		case <-t.C:
+			a.spend(began, promptly)
+		}
 	}
+}
+
+// spend takes from the credit of this second and says what is left.
+func (a *application) spend(now time.Time, d time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.credit.left -= time.Since(began)
+	if now.Sub(a.credit.second) > time.Second {
+		a.credit = credit{second: now, left: waitingTime}
+	}
+	a.credit.left -= d
+	return a.credit.left
 }
 
 // match adds the sessions behind the filters to a.targets. Overlapping subscriptions of a session give one delivery with the highest QoS [MQTT-3.3.5-1]

@@ -46,7 +46,7 @@ type Config struct {
 	CommandTimeout time.Duration
 	// WriteTimeout is how long a client may not read while something is to be sent, default 10 s.
 	WriteTimeout time.Duration
-	// WriteBuffer is how much may wait to be written to one client, in bytes, default 4 MiB. All together may have 64 times that.
+	// WriteBuffer is how much may wait to be written to one client, in bytes, default 8 MiB. All together may have 32 times that.
 	WriteBuffer int
 }
 
@@ -67,7 +67,7 @@ func (c *Config) setDefaults() {
 		c.WriteTimeout = 10 * time.Second
 	}
 	if c.WriteBuffer == 0 {
-		c.WriteBuffer = 4 << 20
+		c.WriteBuffer = 8 << 20
 	}
 }
 
@@ -116,7 +116,7 @@ func Open(cfg Config) (*Server, error) {
 // newServer makes a server without a socket.
 func newServer(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, doorkeeper: newDoorkeeper(cfg.MaxConnections)}
-	s.memory.limit, s.kept.limit = 64*int64(cfg.WriteBuffer), maxWaitingOfAll
+	s.memory.limit, s.kept.limit = 32*int64(cfg.WriteBuffer), maxWaitingOfAll
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		return nil, err
@@ -146,7 +146,8 @@ func newServer(cfg Config) (*Server, error) {
 func (s *Server) Addr() string { return s.socket.Addr().String() }
 
 // Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
-// subscriber gets them in that order. It waits for clients that are far behind, but not longer than 50 ms in a second; who is too far behind is cut.
+// subscriber gets them in that order. It waits for clients that are far behind
+// while they read fast, and for others not longer than 50 ms in a second; who is too far behind is cut.
 func (s *Server) Publish(e messages.LogEntry) {
 	v, ok := s.apps.Load(e.Device.ApplicationID)
 	if !ok {
