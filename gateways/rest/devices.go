@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 	if !slices.ContainsFunc(stateFields, func(f string) bool { return overlaps(paths, f) }) && !slices.Contains(paths, "ids.dev_addr") {
 		return nil
 	}
-	state, err := s.state(ctx, dev.DeviceID())
+	state, _, err := s.state(ctx, dev.DeviceID())
 	if err != nil {
 		return err
 	}
@@ -187,18 +188,18 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 	return nil
 }
 
-// state is that of the actor; a device whose settings are not complete yet has none.
-func (s *Server) state(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error) {
-	state, err := s.cfg.Devices.DeviceState(ctx, id)
+// state is that of the actor. known is false for a device whose settings are not complete: its actor can make nothing of its record.
+func (s *Server) state(ctx context.Context, id messages.DeviceID) (state v3.EndDevice, known bool, err error) {
+	state, err = s.cfg.Devices.DeviceState(ctx, id)
 	if code := messages.CodeOf(err); err != nil && (code == messages.CodePrecondition || code == messages.CodeNotFound) {
-		return v3.EndDevice{}, nil
+		return v3.EndDevice{}, false, nil
 	}
-	return state, err
+	return state, err == nil, err
 }
 
 // createDevice takes a device with all its fields at once: those of the four views, and a session.
 func (s *Server) createDevice(c *call) error {
-	req, err := c.deviceRequest()
+	req, err := c.deviceRequest(false)
 	if err != nil {
 		return err
 	}
@@ -210,14 +211,18 @@ func (s *Server) createDevice(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.answerWrite(ctx, c, dev, request[v3.EndDevice]{fields: req.fields})
+	return s.answerWrite(ctx, c, dev, req)
 }
 
-// deviceRequest reads the body of a write, with the ids that the path gives.
-func (c *call) deviceRequest() (request[v3.EndDevice], error) {
+// deviceRequest reads the body of a write, with the ids that the path gives. A creation in the IS view has no field mask: one that is there is not
+// looked at.
+func (c *call) deviceRequest(masked bool) (request[v3.EndDevice], error) {
 	req, err := decodeRequest[v3.EndDevice](c, "end_device")
 	if err != nil {
 		return req, err
+	}
+	if !masked {
+		req.paths = nil
 	}
 	req.value.IDs.ApplicationIDs.ApplicationID = c.app()
 	if id := c.Param("device_id"); id != "" {
@@ -261,7 +266,7 @@ func (s *Server) create(ctx context.Context, req request[v3.EndDevice]) (v3.EndD
 
 // resumeCreate finishes a creation that a crash cut off between its two writes. Any other device that exists is a conflict.
 func (s *Server) resumeCreate(ctx context.Context, stored, wanted v3.EndDevice, session v3.Session) (v3.EndDevice, error) {
-	state, err := s.state(ctx, stored.DeviceID())
+	state, _, err := s.state(ctx, stored.DeviceID())
 	if err != nil {
 		return v3.EndDevice{}, err
 	}
@@ -322,7 +327,7 @@ func (s *Server) updateIS(c *call) error { return s.write(c, false) }
 func (s *Server) upsert(c *call) error { return s.write(c, true) }
 
 func (s *Server) write(c *call, mayCreate bool) error {
-	req, err := c.deviceRequest()
+	req, err := c.deviceRequest(true)
 	if err != nil {
 		return err
 	}
@@ -370,10 +375,20 @@ func (s *Server) update(ctx context.Context, id messages.DeviceID, req request[v
 	if _, err := req.session(nil); err != nil { // refused before anything is written
 		return v3.EndDevice{}, err
 	}
+	state, known := v3.EndDevice{}, false
+	if req.names("session") {
+		var err error
+		if state, known, err = s.state(ctx, id); err != nil {
+			return v3.EndDevice{}, err
+		}
+	}
 	change := req.change()
 	dev, err := s.cfg.Registry.UpdateDevice(ctx, id, func(d *v3.EndDevice) error {
 		ids := d.IDs
 		if err := change(d); err != nil {
+			return err
+		}
+		if err := refuseEcho(req, *d, state); err != nil {
 			return err
 		}
 		d.IDs = ids // the path wins; EUIs may be set once
@@ -388,28 +403,39 @@ func (s *Server) update(ctx context.Context, id messages.DeviceID, req request[v
 	if err != nil || !req.names("session") {
 		return dev, err
 	}
-	state, err := s.state(ctx, id)
-	if err != nil {
-		return dev, err
+	if !known { // the settings came with this request
+		if state, known, err = s.state(ctx, id); err != nil {
+			return dev, err
+		}
 	}
 	session, err := req.session(state.Session)
 	switch {
 	case err != nil:
 		return dev, err
 	case session == nil:
-		return dev, s.endSession(ctx, dev, state)
+		return dev, s.endSession(ctx, dev, state, known)
 	}
 	return dev, s.setSession(ctx, dev, *session)
 }
 
-// endSession ends the activation. What a device that joins must never repeat, its nonces, stays.
-func (s *Server) endSession(ctx context.Context, dev, state v3.EndDevice) error {
-	if dev.SupportsJoin || state.LastJoinNonce != 0 {
-		err := s.cfg.Devices.ResetDevice(ctx, dev.DeviceID())
-		if messages.CodeOf(err) == messages.CodePrecondition && err != nil { // it has no settings, so it has no session that works
-			return nil
-		}
-		return err
+// refuseEcho refuses a device that was read, changed and written back whole, if it has joined again in between: the session in the body is of the past.
+func refuseEcho(req request[v3.EndDevice], dev, state v3.EndDevice) error {
+	given, now := req.value.Session, state.Session
+	if req.paths != nil || !dev.SupportsJoin || given == nil || now == nil || len(given.Keys.SessionKeyID) == 0 || bytes.Equal(given.Keys.SessionKeyID, now.Keys.SessionKeyID) {
+		return nil
+	}
+	return messages.Errorf(messages.CodeConflict, "session_changed", "the device has joined since this session was read: leave session out, or name it in the field mask to replace the new one")
+}
+
+// endSession ends the activation. What a device that joins must never repeat, its nonces, stays: if the state is not known, the record is left alone,
+// and no uplink is taken while the settings are not complete.
+func (s *Server) endSession(ctx context.Context, dev, state v3.EndDevice, known bool) error {
+	mayJoin := dev.IDs.JoinEUI != nil && dev.IDs.DevEUI != nil
+	switch {
+	case !known && (mayJoin || dev.SupportsJoin):
+		return nil
+	case dev.SupportsJoin || state.LastJoinNonce != 0:
+		return s.cfg.Devices.ResetDevice(ctx, dev.DeviceID())
 	}
 	return s.cfg.Devices.DeleteDevice(ctx, dev.DeviceID())
 }
@@ -440,7 +466,8 @@ func (s *Server) deleteDevice(c *call) error {
 	return c.empty()
 }
 
-// delete takes away the part of a device that the view owns. The device itself stays until it is deleted in the IS view.
+// delete takes away the part of a device that the view owns. The device itself stays until it is deleted in the IS view, and so do its nonces, in case
+// the same root key is set again.
 func (v view) delete(s *Server, c *call) error {
 	ctx, cancel := c.steadfast()
 	defer cancel()
@@ -451,11 +478,11 @@ func (v view) delete(s *Server, c *call) error {
 		return err
 	}
 	if v.drops {
-		state, err := s.state(ctx, id)
+		state, known, err := s.state(ctx, id)
 		if err != nil {
 			return err
 		}
-		if err := s.endSession(ctx, dev, state); err != nil {
+		if err := s.endSession(ctx, dev, state, known); err != nil {
 			return err
 		}
 	}

@@ -306,6 +306,13 @@ func TestKeysNeedTheirOwnRights(t *testing.T) {
 	}
 	writer.do("PUT", "/applications/app1/devices/dev1", `{"end_device":{"name":"n"}}`).is(200)
 	writer.do("POST", "/applications/app1/devices", otaa).fails(403, "insufficient_application_rights")
+	for _, body := range []string{otaa, abp} { // a mask is no way around
+		body = strings.NewReplacer(`"dev1"`, `"dev8"`, `"abp1"`, `"abp8"`, "70B3D57ED0000001", "70B3D57ED0000008").Replace(body)
+		writer.do("POST", "/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).fails(403, "insufficient_application_rights")
+		writer.do("POST", "/ns/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).is(200)
+	}
+	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "end_device_not_found")
 }
 
 func TestDeleteTakesTheSessionFirst(t *testing.T) {
@@ -374,6 +381,7 @@ func TestEachViewDeletesItsPart(t *testing.T) {
 	d.do("DELETE", "/ns/applications/app1/devices/dev1", nil).is(200)
 	d.do("GET", all, nil).has("frequency_plan_id", "").has("mac_settings", "").has("supports_join", "").has("ids.dev_eui", `"70B3D57ED0000001"`)
 	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
+	d.do("DELETE", "/ns/applications/app1/devices/dev1", nil).is(200) // once more
 	state, ok := d.devices.state("app1", "dev1")
 	if state.Session != nil || !ok || state.LastJoinNonce != 9 {
 		t.Errorf("the session ends and the nonces stay, got %+v", state)
@@ -383,6 +391,28 @@ func TestEachViewDeletesItsPart(t *testing.T) {
 		t.Error("the ABP session is left")
 	}
 	d.do("DELETE", "/ns/applications/app1/devices/dev9", nil).fails(404, "end_device_not_found")
+}
+
+func TestASessionOfThePastIsNotWrittenBack(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	joined := func(keyID byte, addr byte) {
+		s := &v3.Session{DevAddr: &messages.DevAddr{addr}}
+		s.Keys.SessionKeyID = []byte{keyID}
+		d.devices.put("app1", "dev1", v3.EndDevice{Session: s, LastJoinNonce: 1})
+	}
+	const path = "/applications/app1/devices/dev1"
+	joined(1, 1)
+	read := d.do("GET", path+"?field_mask=*", nil).is(200)
+	d.do("PUT", path, `{"end_device":`+read.Body+`}`).is(200)
+	joined(2, 2)
+	d.do("PUT", path, `{"end_device":`+strings.Replace(read.Body, `"first"`, `"second"`, 1)+`}`).fails(409, "session_changed")
+	d.do("GET", path+"?field_mask=name,session", nil).has("name", `"first"`).has("session.dev_addr", `"02000000"`) // nothing is written
+	d.do("PUT", path, `{"end_device":`+read.Body+`,"field_mask":{"paths":["session"]}}`).is(200).has("session.dev_addr", `"01000000"`)
+	d.do("PUT", path, `{"end_device":{},"field_mask":{"paths":["session"]}}`).is(200).has("session", "")
+	if state, ok := d.devices.state("app1", "dev1"); !ok || state.LastJoinNonce != 1 {
+		t.Errorf("the nonces of a device that joins are gone: %+v", state)
+	}
 }
 
 func TestReset(t *testing.T) {
