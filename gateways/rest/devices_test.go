@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -45,6 +48,33 @@ func newDeviceDoor(t testing.TB) *door {
 	d.do("POST", "/applications/app1/devices", otaa).is(200)
 	d.do("POST", "/applications/app1/devices", abp).is(200)
 	return d
+}
+
+// The whole of an answer, as a client of The Things Stack parses it.
+func TestAnswersAreThoseOfTTS(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	got := d.do("GET", "/applications/app1/devices/dev1?field_mask=name,formatters,mac_settings,root_keys,supports_join,supports_class_c", nil).is(200)
+	body := got.tree()
+	for _, name := range []string{"created_at", "updated_at"} {
+		text, _ := body[name].(string)
+		if _, err := time.Parse(time.RFC3339Nano, text); err != nil || !strings.HasSuffix(text, "Z") {
+			t.Errorf("%s is %q", name, text)
+		}
+		delete(body, name)
+	}
+	want, err := decodeTree([]byte(`{
+		"ids": {"device_id": "dev1", "application_ids": {"application_id": "app1"}, "dev_eui": "70B3D57ED0000001", "join_eui": "0000000000000001"},
+		"name": "first", "supports_join": true, "root_keys": {"app_key": {"key": "` + appKey + `"}},
+		"formatters": {"up_formatter": "FORMATTER_LUA", "up_formatter_parameter": "x"},
+		"mac_settings": {"rx1_delay": {"value": 3}, "status_count_periodicity": 7}
+	}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestBodiesMayBePrinted(t *testing.T) {

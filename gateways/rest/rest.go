@@ -20,6 +20,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -31,6 +32,7 @@ const (
 	writeTimeout      = 2 * time.Minute  // an application with many devices takes time to delete
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
+	maxConnections    = 8192 // at one time; more wait: the file handles of the process are for the store and radio gateways too
 )
 
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
@@ -84,9 +86,11 @@ func Open(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
 		return nil, fmt.Errorf("listen for REST on %q: %w", cfg.Listen, err)
 	}
+	s.listener = netutil.LimitListener(listener, maxConnections)
 	s.http = &http.Server{
 		Handler: s.echo, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
