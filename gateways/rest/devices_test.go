@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,6 +169,27 @@ func TestFourWritesInTTSOrderMakeOneDevice(t *testing.T) {
 	if !dev.SupportsJoin || dev.LoRaWANVersion != "MAC_V1_0_3" || dev.FrequencyPlanID != "EU_863_870_TTN" || dev.RootKeys.AppKey.Key == nil ||
 		dev.Formatters.UpFormatter != messages.FormatterCayenneLPP || dev.NetworkServerAddress != "ns" || dev.MACSettings.Supports32BitFCnt == nil {
 		t.Errorf("the device is not whole: %+v", dev)
+	}
+}
+
+func TestViewsMayBeWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	for i := range 20 {
+		id := fmt.Sprintf("dev%d", i)
+		ids := fmt.Sprintf(`"ids":{"device_id":"%s","dev_eui":"70B3D57ED00000%02X","join_eui":"0000000000000001"}`, id, i)
+		var wg sync.WaitGroup
+		for view, members := range map[string]string{"/ns": nsSettings + `,"supports_join":true`, "/js": `"root_keys":{"app_key":{"key":"` + appKey + `"}}`, "/as": `"formatters":{"up_formatter":"FORMATTER_LUA"}`} {
+			wg.Go(func() {
+				if got := d.do("PUT", view+"/applications/app1/devices/"+id, `{"end_device":{`+ids+`,`+members+`}}`); got.Status != 200 {
+					t.Errorf("%s: HTTP %d %s", view, got.Status, got.Body)
+				}
+			})
+		}
+		wg.Wait()
+		d.do("GET", "/applications/app1/devices/"+id+"?field_mask=*", nil).is(200).has("supports_join", "true").has("root_keys.app_key.key", `"`+appKey+`"`).
+			has("formatters.up_formatter", `"FORMATTER_LUA"`).has("frequency_plan_id", `"EU_863_870_TTN"`)
 	}
 }
 

@@ -178,6 +178,25 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
+func TestPagesOfAnyOriginMayCall(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	req := httptest.NewRequest("OPTIONS", prefix+"/applications", nil)
+	req.Header.Set("Origin", "https://dashboard.example.com")
+	req.Header.Set("Access-Control-Request-Method", "GET")
+	h := d.send(req).is(204).Header
+	if h.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "Authorization") || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "DELETE") {
+		t.Errorf("preflight %v", h)
+	}
+	h = d.do("GET", "/applications", nil).is(200).Header
+	if h.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(h.Get("Access-Control-Expose-Headers"), "X-Total-Count") || h.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("header %v", h)
+	}
+	if h := d.send(httptest.NewRequest("GET", "/healthz", nil)).Header; h.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("header %v", h)
+	}
+}
+
 func TestErrorTextIsSafeInHTML(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)

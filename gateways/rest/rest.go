@@ -95,6 +95,7 @@ func Open(cfg Config) (*Server, error) {
 		Handler: s.echo, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "REST is listening", slog.String("address", s.Addr()))
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
