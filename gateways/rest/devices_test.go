@@ -161,6 +161,7 @@ func TestOnlyNamedPathsChange(t *testing.T) {
 		"no mask, present": {`{"end_device":{"description":"d"}}`, "description", `"d"`},
 		"no mask, deep":    {`{"end_device":{"formatters":{"up_formatter_parameter":"y"}}}`, "formatters.up_formatter", `"FORMATTER_LUA"`},
 		"no mask, map":     {`{"end_device":{"attributes":{"key1":"v"}}}`, "attributes", `{"key1":"v"}`},
+		"empty mask":       {`{"end_device":{"name":"n"},"field_mask":{}}`, "name", `"n"`},
 		"no mask, null":    {`{"end_device":{"name":null}}`, "name", ``},
 		"false":            {`{"end_device":{"supports_class_c":false},"field_mask":{"paths":["supports_class_c"]}}`, "supports_class_c", ``},
 		"unknown path":     {`{"end_device":{"name":"n"},"field_mask":{"paths":["battery_percentage","name"]}}`, "name", `"n"`},
@@ -249,6 +250,19 @@ func TestKeysNeedTheirOwnRights(t *testing.T) {
 		body = strings.NewReplacer(`"dev1"`, `"dev8"`, `"abp1"`, `"abp8"`, "70B3D57ED0000001", "70B3D57ED0000008").Replace(body)
 		writer.do("POST", "/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).fails(403, "insufficient_application_rights")
 		writer.do("POST", "/ns/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).is(200)
+	}
+	for i, body := range []string{ // nor is another spelling
+		`"ROOT_KEYS":{"APP_KEY":{"KEY":"` + appKey + `"}}`, `"Root_Keys":{"app_key":{"key":"` + appKey + `"}}`, `"root_Keys":{"app_key":{"key":"` + appKey + `"}}`,
+		nsSettings + `,"SESSION":` + sessionOf("26010203", nwkSKey, appSKey), nsSettings + `,"session":{"dev_addr":"26010203","KEYS":{"APP_S_KEY":{"key":"` + appSKey + `"}}}`,
+		`"root_\u212aeys":{"app_key":{"key":"` + appKey + `"}}`, `"root_key\u017f":{"app_key":{"key":"` + appKey + `"}}`,
+	} {
+		id := fmt.Sprintf("dev9%d", i)
+		for _, path := range []string{"/applications/app1/devices", "/ns/applications/app1/devices"} {
+			writer.do("POST", path, `{"end_device":{"ids":{"device_id":"`+id+`"},`+body+`}}`)
+		}
+		if got := d.do("GET", "/applications/app1/devices/"+id+"?field_mask=*", nil); strings.Contains(got.Body, `"key"`) {
+			t.Errorf("%s is a way around: %s", body, got.Body)
+		}
 	}
 	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "end_device_not_found")
 	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "end_device_not_found")
