@@ -128,17 +128,66 @@ func parseRequest[T any](b []byte, member string) (r request[T], unknown []strin
 		if r.paths, err = settlePaths(mask.Paths); err != nil {
 			return r, nil, err
 		}
+		if len(r.paths) == 0 { // as good as none, to The Things Stack as well
+			r.paths = nil
+		}
 	}
-	if r.value, unknown, err = decodeValue[T](member, parts[member]); err != nil {
-		return r, unknown, err
-	}
+	t := reflect.TypeFor[T]()
+	unknown = unknownMembers(member, parts[member], t)
 	for _, p := range r.paths {
-		if !knownPath(strings.Split(p, "."), reflect.TypeFor[T]()) {
+		if !knownPath(strings.Split(p, "."), t) {
 			unknown = append(unknown, "field_mask."+p)
 		}
 	}
-	r.fields, err = decodeTree(parts[member])
+	all, err := decodeTree(parts[member])
+	if err != nil {
+		return r, unknown, err
+	}
+	// encoding/json takes "ROOT_KEYS" for root_keys. What a caller may write is decided by exact names, so other spellings must not come through.
+	r.fields, _ = onlyKnown(all, t).(tree)
+	exact, err := json.Marshal(r.fields)
+	if err != nil {
+		return r, unknown, fmt.Errorf("encode %s: %w", member, err)
+	}
+	r.value, _, err = decodeValue[T](member, exact)
 	return r, unknown, err
+}
+
+// onlyKnown gives v without the members that t has no field for. Types that read themselves keep what they get.
+func onlyKnown(v any, t reflect.Type) any {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(unmarshaler) {
+		return v
+	}
+	switch v := v.(type) {
+	case tree:
+		out := tree{}
+		switch t.Kind() {
+		case reflect.Struct:
+			for _, m := range membersOf(t) {
+				if value, ok := v[m.name]; ok {
+					out[m.name] = onlyKnown(value, m.typ)
+				}
+			}
+			return out
+		case reflect.Map:
+			for name, value := range v {
+				out[name] = onlyKnown(value, t.Elem())
+			}
+			return out
+		}
+	case []any:
+		if t.Kind() == reflect.Slice {
+			out := make([]any, len(v))
+			for i, value := range v {
+				out[i] = onlyKnown(value, t.Elem())
+			}
+			return out
+		}
+	}
+	return v
 }
 
 // locate finds the member of raw that can't be read into a t.

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -45,6 +48,33 @@ func newDeviceDoor(t testing.TB) *door {
 	d.do("POST", "/applications/app1/devices", otaa).is(200)
 	d.do("POST", "/applications/app1/devices", abp).is(200)
 	return d
+}
+
+// The whole of an answer, as a client of The Things Stack parses it.
+func TestAnswersAreThoseOfTTS(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	got := d.do("GET", "/applications/app1/devices/dev1?field_mask=name,formatters,mac_settings,root_keys,supports_join,supports_class_c", nil).is(200)
+	body := got.tree()
+	for _, name := range []string{"created_at", "updated_at"} {
+		text, _ := body[name].(string)
+		if _, err := time.Parse(time.RFC3339Nano, text); err != nil || !strings.HasSuffix(text, "Z") {
+			t.Errorf("%s is %q", name, text)
+		}
+		delete(body, name)
+	}
+	want, err := decodeTree([]byte(`{
+		"ids": {"device_id": "dev1", "application_ids": {"application_id": "app1"}, "dev_eui": "70B3D57ED0000001", "join_eui": "0000000000000001"},
+		"name": "first", "supports_join": true, "root_keys": {"app_key": {"key": "` + appKey + `"}},
+		"formatters": {"up_formatter": "FORMATTER_LUA", "up_formatter_parameter": "x"},
+		"mac_settings": {"rx1_delay": {"value": 3}, "status_count_periodicity": 7}
+	}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestBodiesMayBePrinted(t *testing.T) {
@@ -115,67 +145,6 @@ func TestDeviceBodiesThatAreWrongSayWhere(t *testing.T) {
 }
 
 // The four writes of a client of The Things Stack, as its CLI sends them.
-func TestFourWritesInTTSOrderMakeOneDevice(t *testing.T) {
-	t.Parallel()
-	d := newDoor(t)
-	d.app("app1")
-	d.do("POST", "/applications/app1/devices", `{"end_device":{`+otaaIDs+`,"network_server_address":"ns","application_server_address":"as","join_server_address":"js"},
-		"field_mask":{"paths":["ids","network_server_address","application_server_address","join_server_address"]}}`).is(200)
-	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
-	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
-	d.do("PUT", "/js/applications/app1/devices/dev1", `{"end_device":{`+otaaIDs+`,"network_server_address":"ns","application_server_address":"as","root_keys":{"app_key":{"key":"`+appKey+`"}}},
-		"field_mask":{"paths":["network_server_address","application_server_address","ids.join_eui","ids.dev_eui","ids.device_id","ids.application_ids.application_id","root_keys.app_key.key"]}}`).
-		is(200).has("root_keys.app_key.key", `"`+appKey+`"`).has("ids.join_eui", `"0000000000000001"`)
-	d.do("PUT", "/ns/applications/app1/devices/dev1", `{"end_device":{`+otaaIDs+`,`+nsSettings+`,"supports_join":true,"multicast":false,"mac_settings":{"supports_32_bit_f_cnt":true}},
-		"field_mask":{"paths":["multicast","supports_join","lorawan_version","ids.device_id","lorawan_phy_version","frequency_plan_id","mac_settings.supports_32_bit_f_cnt"]}}`).is(200)
-	d.do("PUT", "/as/applications/app1/devices/dev1", `{"end_device":{`+otaaIDs+`,"formatters":{"up_formatter":"FORMATTER_CAYENNELPP"}},
-		"field_mask":{"paths":["ids.join_eui","ids.dev_eui","ids.device_id","formatters.up_formatter"]}}`).is(200)
-
-	dev, err := d.registry.Device(t.Context(), messages.DeviceID{ApplicationID: "app1", DeviceID: "dev1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !dev.SupportsJoin || dev.LoRaWANVersion != "MAC_V1_0_3" || dev.FrequencyPlanID != "EU_863_870_TTN" || dev.RootKeys.AppKey.Key == nil ||
-		dev.Formatters.UpFormatter != messages.FormatterCayenneLPP || dev.NetworkServerAddress != "ns" || dev.MACSettings.Supports32BitFCnt == nil {
-		t.Errorf("the device is not whole: %+v", dev)
-	}
-}
-
-func TestPartsOfASessionEndWholeInAnyOrder(t *testing.T) {
-	t.Parallel()
-	ns := `{"end_device":{"ids":{"device_id":"abp1"},` + nsSettings + `,"session":` + sessionOf("26010203", nwkSKey, "") + `},
-		"field_mask":{"paths":["session.dev_addr","session.keys.f_nwk_s_int_key.key","lorawan_version","lorawan_phy_version","frequency_plan_id","supports_join"]}}`
-	as := `{"end_device":{"ids":{"device_id":"abp1"},"session":` + sessionOf("26010203", "", appSKey) + `},"field_mask":{"paths":["session.dev_addr","session.keys.app_s_key.key"]}}`
-	for name, writes := range map[string][][2]string{
-		"IS NS AS":    {{"/ns", ns}, {"/as", as}},
-		"NS AS again": {{"/ns", ns}, {"/as", as}, {"/ns", ns}, {"/as", as}},
-		"AS after NS": {{"/ns", ns}, {"/as", as}, {"/as", as}},
-	} {
-		d := newDoor(t)
-		d.app("app1")
-		d.do("POST", "/applications/app1/devices", `{"end_device":{"ids":{"device_id":"abp1"}}}`).is(200)
-		d.do("PUT", "/as/applications/app1/devices/abp1", as).fails(400, "device_settings") // says that NS comes first
-		for _, w := range writes {
-			d.do("PUT", w[0]+"/applications/app1/devices/abp1", w[1]).is(200)
-		}
-		state, _ := d.devices.state("app1", "abp1")
-		if s := state.Session; s == nil || keyOf(s.Keys.AppSKey).Hex() != appSKey || keyOf(s.Keys.FNwkSIntKey).Hex() != nwkSKey {
-			t.Errorf("%s: the session is %+v", name, s)
-		}
-	}
-}
-
-func TestNSAndASAndJSMakeADeviceThatISDoesNotKnow(t *testing.T) {
-	t.Parallel()
-	d := newDoor(t)
-	d.app("app1")
-	d.do("POST", "/ns/applications/app1/devices", `{"end_device":{`+otaaIDs+`,`+nsSettings+`,"supports_join":true,"name":"no"},"field_mask":{"paths":["lorawan_version","frequency_plan_id","lorawan_phy_version","supports_join"]}}`).is(200)
-	d.do("PUT", "/js/applications/app1/devices/dev1", `{"end_device":{`+otaaIDs+`,"root_keys":{"app_key":{"key":"`+appKey+`"}}}}`).is(200)
-	d.do("GET", "/applications/app1/devices/dev1?field_mask=name,frequency_plan_id", nil).is(200).has("name", "").has("frequency_plan_id", `"EU_863_870_TTN"`)
-	d.do("PUT", "/applications/app1/devices/dev9", `{"end_device":{"name":"x"}}`).fails(404, "end_device_not_found")
-	d.do("PUT", "/ns/applications/app2/devices/dev9", `{"end_device":{"name":"x"}}`).fails(404, "application_not_found")
-}
-
 func TestOnlyNamedPathsChange(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, path, want string }{
@@ -192,6 +161,7 @@ func TestOnlyNamedPathsChange(t *testing.T) {
 		"no mask, present": {`{"end_device":{"description":"d"}}`, "description", `"d"`},
 		"no mask, deep":    {`{"end_device":{"formatters":{"up_formatter_parameter":"y"}}}`, "formatters.up_formatter", `"FORMATTER_LUA"`},
 		"no mask, map":     {`{"end_device":{"attributes":{"key1":"v"}}}`, "attributes", `{"key1":"v"}`},
+		"empty mask":       {`{"end_device":{"name":"n"},"field_mask":{}}`, "name", `"n"`},
 		"no mask, null":    {`{"end_device":{"name":null}}`, "name", ``},
 		"false":            {`{"end_device":{"supports_class_c":false},"field_mask":{"paths":["supports_class_c"]}}`, "supports_class_c", ``},
 		"unknown path":     {`{"end_device":{"name":"n"},"field_mask":{"paths":["battery_percentage","name"]}}`, "name", `"n"`},
@@ -238,36 +208,6 @@ func TestReadsShowIDsAndTimesUnlessAskedForMore(t *testing.T) {
 	d.do("GET", "/applications/app1/devices/dev1?field_mask="+strings.Repeat("ab,", 600)+"c", nil).fails(400, "invalid_field_mask")
 }
 
-func TestPlainReadsLeaveTheActorAsleep(t *testing.T) {
-	t.Parallel()
-	d := newDeviceDoor(t)
-	d.devices.took()
-	d.do("GET", "/applications/app1/devices/dev1?field_mask=name,formatters", nil).is(200)
-	d.do("GET", "/applications/app1/devices?field_mask=*", nil).is(200)
-	if calls := d.devices.took(); len(calls) > 0 {
-		t.Errorf("actors were asked: %v", calls)
-	}
-	d.do("GET", "/applications/app1/devices/dev1?field_mask=last_seen_at", nil).is(200)
-	if calls := d.devices.took(); len(calls) != 1 {
-		t.Errorf("actors were asked: %v", calls)
-	}
-}
-
-func TestStateOfTheActorIsShown(t *testing.T) {
-	t.Parallel()
-	d := newDeviceDoor(t)
-	addr := messages.DevAddr{1, 2, 3, 4}
-	d.devices.put("app1", "dev1", v3.EndDevice{
-		Session: &v3.Session{DevAddr: &addr, LastFCntUp: 42}, PendingSession: &v3.Session{DevAddr: &messages.DevAddr{9}}, LastDevNonce: 5, UsedDevNonces: []v3.Uint32{4, 5}, LastJoinNonce: 2,
-		LastSeenAt: at("2026-01-02T03:04:05Z"), ActivatedAt: at("2026-01-01T00:00:00Z"),
-	})
-	d.do("GET", "/ns/applications/app1/devices/dev1?field_mask=session,pending_session,last_seen_at,activated_at,last_dev_nonce,used_dev_nonces,last_join_nonce", nil).is(200).
-		has("session.last_f_cnt_up", "42").has("pending_session.dev_addr", `"09000000"`).has("last_seen_at", `"2026-01-02T03:04:05Z"`).
-		has("activated_at", `"2026-01-01T00:00:00Z"`).has("last_dev_nonce", "5").has("used_dev_nonces", "[4,5]").has("last_join_nonce", "2")
-	d.devices.failOnce("state", messages.Errorf(messages.CodeUnavailable, "moving", "try again later"))
-	d.do("GET", "/ns/applications/app1/devices/dev1?field_mask=session", nil).fails(503, "moving")
-}
-
 func TestKeysNeedTheirOwnRights(t *testing.T) {
 	t.Parallel()
 	d := newDeviceDoor(t)
@@ -306,6 +246,26 @@ func TestKeysNeedTheirOwnRights(t *testing.T) {
 	}
 	writer.do("PUT", "/applications/app1/devices/dev1", `{"end_device":{"name":"n"}}`).is(200)
 	writer.do("POST", "/applications/app1/devices", otaa).fails(403, "insufficient_application_rights")
+	for _, body := range []string{otaa, abp} { // a mask is no way around
+		body = strings.NewReplacer(`"dev1"`, `"dev8"`, `"abp1"`, `"abp8"`, "70B3D57ED0000001", "70B3D57ED0000008").Replace(body)
+		writer.do("POST", "/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).fails(403, "insufficient_application_rights")
+		writer.do("POST", "/ns/applications/app1/devices", strings.TrimSuffix(body, "}")+`,"field_mask":{"paths":["name"]}}`).is(200)
+	}
+	for i, body := range []string{ // nor is another spelling
+		`"ROOT_KEYS":{"APP_KEY":{"KEY":"` + appKey + `"}}`, `"Root_Keys":{"app_key":{"key":"` + appKey + `"}}`, `"root_Keys":{"app_key":{"key":"` + appKey + `"}}`,
+		nsSettings + `,"SESSION":` + sessionOf("26010203", nwkSKey, appSKey), nsSettings + `,"session":{"dev_addr":"26010203","KEYS":{"APP_S_KEY":{"key":"` + appSKey + `"}}}`,
+		`"root_\u212aeys":{"app_key":{"key":"` + appKey + `"}}`, `"root_key\u017f":{"app_key":{"key":"` + appKey + `"}}`,
+	} {
+		id := fmt.Sprintf("dev9%d", i)
+		for _, path := range []string{"/applications/app1/devices", "/ns/applications/app1/devices"} {
+			writer.do("POST", path, `{"end_device":{"ids":{"device_id":"`+id+`"},`+body+`}}`)
+		}
+		if got := d.do("GET", "/applications/app1/devices/"+id+"?field_mask=*", nil); strings.Contains(got.Body, `"key"`) {
+			t.Errorf("%s is a way around: %s", body, got.Body)
+		}
+	}
+	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "end_device_not_found")
 }
 
 func TestDeleteTakesTheSessionFirst(t *testing.T) {
@@ -359,41 +319,6 @@ func TestCreationThatACrashCutOffCanBeRepeated(t *testing.T) {
 	if state, _ := d.devices.state("app1", "abp1"); state.Session == nil {
 		t.Error("the session is not set")
 	}
-}
-
-func TestEachViewDeletesItsPart(t *testing.T) {
-	t.Parallel()
-	d := newDeviceDoor(t)
-	d.devices.put("app1", "dev1", v3.EndDevice{Session: &v3.Session{DevAddr: &messages.DevAddr{1}}, LastJoinNonce: 9})
-	d.do("DELETE", "/as/applications/app1/devices/dev1", nil).is(200)
-	all := "/applications/app1/devices/dev1?field_mask=*"
-	d.do("GET", all, nil).has("formatters", "").has("frequency_plan_id", `"EU_863_870_TTN"`)
-	d.do("DELETE", "/js/applications/app1/devices/dev1", nil).is(200)
-	d.do("GET", all, nil).has("root_keys", "").has("name", `"first"`)
-	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
-	d.do("DELETE", "/ns/applications/app1/devices/dev1", nil).is(200)
-	d.do("GET", all, nil).has("frequency_plan_id", "").has("mac_settings", "").has("supports_join", "").has("ids.dev_eui", `"70B3D57ED0000001"`)
-	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
-	state, ok := d.devices.state("app1", "dev1")
-	if state.Session != nil || !ok || state.LastJoinNonce != 9 {
-		t.Errorf("the session ends and the nonces stay, got %+v", state)
-	}
-	d.do("DELETE", "/ns/applications/app1/devices/abp1", nil).is(200)
-	if _, ok := d.devices.state("app1", "abp1"); ok {
-		t.Error("the ABP session is left")
-	}
-	d.do("DELETE", "/ns/applications/app1/devices/dev9", nil).fails(404, "end_device_not_found")
-}
-
-func TestReset(t *testing.T) {
-	t.Parallel()
-	d := newDeviceDoor(t)
-	d.devices.put("app1", "dev1", v3.EndDevice{Session: &v3.Session{DevAddr: &messages.DevAddr{1}}})
-	d.do("PATCH", "/ns/applications/app1/devices/dev1", `{}`).is(200).has("ids.device_id", `"dev1"`)
-	if state, _ := d.devices.state("app1", "dev1"); state.Session != nil {
-		t.Error("the session is still there")
-	}
-	d.do("PATCH", "/ns/applications/app1/devices/dev9", nil).fails(404, "end_device_not_found")
 }
 
 func TestListsAreSortedAndCutIntoPages(t *testing.T) {

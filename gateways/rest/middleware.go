@@ -87,6 +87,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		header.Set("X-Request-Id", newRequestID(c.Request().Header.Get("X-Request-Id")))
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
+		if strings.HasPrefix(c.Request().URL.Path, prefix+"/") {
+			allowBrowsers(c)
+		}
 		if err := s.protect(next, c); err != nil {
 			s.fail(c, err)
 		}
@@ -106,6 +109,20 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			slog.Int("status", status), slog.Duration("took", took), slog.String("request_id", requestID(c)), slog.String("remote", c.RealIP()))
 		return nil
 	}
+}
+
+// allowBrowsers lets pages of any origin call the API, as The Things Stack does. They must have a key of their own: nothing here relies on cookies or on
+// where a request comes from. An OPTIONS request itself is answered by echo.
+func allowBrowsers(c echo.Context) {
+	header := c.Response().Header()
+	header.Set("Access-Control-Allow-Origin", "*")
+	if c.Request().Method != http.MethodOptions {
+		header.Set("Access-Control-Expose-Headers", "X-Request-Id, X-Total-Count, X-Warning, Retry-After")
+		return
+	}
+	header.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+	header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id")
+	header.Set("Access-Control-Max-Age", "600")
 }
 
 func isMethod(m string) bool {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -31,6 +32,7 @@ const (
 	writeTimeout      = 2 * time.Minute  // an application with many devices takes time to delete
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
+	maxConnections    = 8192 // at one time; more wait: the file handles of the process are for the store and radio gateways too
 )
 
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
@@ -84,13 +86,16 @@ func Open(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
 		return nil, fmt.Errorf("listen for REST on %q: %w", cfg.Listen, err)
 	}
+	s.listener = netutil.LimitListener(listener, maxConnections)
 	s.http = &http.Server{
 		Handler: s.echo, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "REST is listening", slog.String("address", s.Addr()))
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -113,13 +118,18 @@ func newServer(cfg Config) (*Server, error) {
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be made up
 	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
 	s.echo.Use(s.observe)
-	for _, r := range routes() {
+	return s, s.serve(routes())
+}
+
+// serve is the only way into the router: a route that does not say who may call it is none.
+func (s *Server) serve(all []route) error {
+	for _, r := range all {
 		if r.access == nil || r.handler == nil {
-			return nil, fmt.Errorf("REST: route %s %s has no access rule or no handler", r.method, r.path)
+			return fmt.Errorf("REST: route %s %s has no access rule or no handler", r.method, r.path)
 		}
 		s.echo.Add(r.method, r.path, s.guard(r))
 	}
-	return s, nil
+	return nil
 }
 
 func setDefaults(cfg *Config) {

@@ -95,6 +95,7 @@ func TestHealthReadinessAndMetricsNeedNoKey(t *testing.T) {
 		t.Error(got.Header, got.Body)
 	}
 	get("/wp-login.php", "").is(404)
+	d.send(httptest.NewRequest(http.MethodHead, "/healthz", nil)).is(200)
 	d.send(httptest.NewRequest("BREW", "/readyz", nil)).is(405)
 	got := get("/metrics", "").is(200)
 	for _, line := range []string{
