@@ -286,3 +286,17 @@ func TestRepeatedDevNonceGivesOtherKeys(t *testing.T) {
 		t.Error("one pair of nonces gave the same keys twice")
 	}
 }
+
+// A device that counts 16 bits uses each value again after a turn: only the gap tells a replay from what comes after it.
+func TestReplayToADeviceThatCounts16BitsIsRefused(t *testing.T) {
+	for version := range Version(5) {
+		b := abp(t)
+		b.p.FCnt16, b.p.Version = true, version
+		old := b.uplink(up{fCnt: 50, port: 1})
+		b.must(old)
+		b.must(b.uplink(up{fCnt: 100, port: 1}))
+		if _, err := b.try(old); !errors.Is(err, ErrGap) {
+			t.Errorf("1.0.%d: got %v", version, err)
+		}
+	}
+}
