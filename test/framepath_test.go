@@ -189,7 +189,7 @@ func (p *path) signed(body []byte, how byte) []byte {
 		body[6], body[7] = byte(ses.LastFCntUp+1), byte((ses.LastFCntUp+1)>>8)
 	}
 	fCnt, _ := frame.NextFCnt(ses.LastFCntUp, ses.HasFCntUp, uint16(body[6])|uint16(body[7])<<8)
-	if ses.FCnt16 {
+	if ses.FCnt16 || how&16 != 0 { // as after a reset of the device
 		fCnt &= 0xffff
 	}
 	mic := frame.NewCipher(ses.NwkSKey).MIC(false, ses.DevAddr, fCnt, body)
@@ -203,6 +203,11 @@ func FuzzFramePath(f *testing.F) {
 	f.Add(slices.Concat([]byte{8, byte(len(uplink))}, uplink, []byte{9, byte(len(uplink))}, uplink, []byte{0xff, 3, 1, 2, 3}), uint8(3))
 	f.Add(slices.Concat([]byte{2, byte(len(join))}, join, []byte{2 + 8 + 4 - 2, byte(len(uplink))}, uplink), uint8(4))
 	f.Add(slices.Concat([]byte{0, byte(len(uplink))}, uplink, []byte{0, byte(len(uplink))}, uplink), uint8(3+8+16))
+	later := slices.Clone(uplink)
+	later[6] = 9
+	for _, settings := range []uint8{3, 3 + 8, 3 + 16, 4 + 8 + 16} {
+		f.Add(slices.Concat([]byte{0, byte(len(later))}, later, []byte{16 + 2, byte(len(uplink))}, uplink, []byte{8 + 16, byte(len(uplink))}, uplink), settings)
+	}
 	region, err := device.NewRegion("EU_863_870_TTN")
 	if err != nil {
 		f.Fatal(err)
