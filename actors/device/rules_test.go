@@ -253,6 +253,17 @@ func TestFCntDownEnds(t *testing.T) {
 	}
 }
 
+func TestDownlinksFailAloudWhenAllCountersAreSpent(t *testing.T) {
+	b := newBench(t, "EU_863_870")
+	b.must(SetSession{DevAddr: addr, NwkSKey: nwkSKey, AppSKey: appSKey, LastFCntDown: math.MaxUint32, Now: epoch})
+	b.push(messages.Downlink{ID: "a", FRMPayload: []byte("one")})
+	d := b.must(b.uplink(up{fCnt: 1, port: 1}))
+	wantTypes(t, d, messages.EventUplink, messages.EventDownFailed)
+	if d.Transmit != nil || d.Events[1].Err.Name != ErrExhausted.Name || len(b.s.Queue) != 0 {
+		t.Errorf("got %+v", d.Events[1])
+	}
+}
+
 // LoRaWAN 1.0.4 §6.2.6: JoinNonces go up by one and never come again, for all versions, whatever happens between.
 func TestJoinNoncesNeverRepeat(t *testing.T) {
 	for version := range Version(5) {
