@@ -1,6 +1,7 @@
 package semtechudp
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"testing"
@@ -31,6 +32,33 @@ func TestUnknownRadioGateways(t *testing.T) {
 	}
 	if got := receiveOrFail(t, b.registry.registered); got != stranger {
 		t.Errorf("%v registered", got)
+	}
+}
+
+// slowRegistry takes its time to register, as a store that is busy does, and then fails.
+type slowRegistry struct {
+	*registry
+	asked chan messages.EUI64
+}
+
+func (r slowRegistry) Register(ctx context.Context, eui messages.EUI64) error {
+	r.asked <- eui
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestSlowRegistrationHoldsNothingUp(t *testing.T) {
+	slow := slowRegistry{newRegistry(), make(chan messages.EUI64, 100)}
+	b := listening(t, func(c *Config) { c.AutoRegister, c.Registry = true, slow })
+	f := b.forwarder()
+	for i := range byte(20) { // more than register at once
+		f.send(f.push, packet(2, 1, pushData, messages.EUI64{9, i}, rxpks(rxpkJSON(dataUp))))
+		f.read(f.push)
+		receiveOrFail(t, b.sink.frames)
+	}
+	receiveOrFail(t, slow.asked)
+	if err := b.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
