@@ -267,6 +267,10 @@ func (s *State) answer(p *Profile, ses *Session, o Opened, mac [][]byte, copies 
 	}
 	fCnt, ok := ses.takeFCntDown(p)
 	if !ok {
+		if item != nil {
+			s.Queue = s.Queue[1:]
+			events = append(events, s.failed(p, ses, *item, cmd.Now, cmd.IDs, ErrExhausted))
+		}
 		return nil, events
 	}
 	if masked {

@@ -253,6 +253,17 @@ func TestFCntDownEnds(t *testing.T) {
 	}
 }
 
+func TestDownlinksFailAloudWhenAllCountersAreSpent(t *testing.T) {
+	b := newBench(t, "EU_863_870")
+	b.must(SetSession{DevAddr: addr, NwkSKey: nwkSKey, AppSKey: appSKey, LastFCntDown: math.MaxUint32, Now: epoch})
+	b.push(messages.Downlink{ID: "a", FRMPayload: []byte("one")})
+	d := b.must(b.uplink(up{fCnt: 1, port: 1}))
+	wantTypes(t, d, messages.EventUplink, messages.EventDownFailed)
+	if d.Transmit != nil || d.Events[1].Err.Name != ErrExhausted.Name || len(b.s.Queue) != 0 {
+		t.Errorf("got %+v", d.Events[1])
+	}
+}
+
 // LoRaWAN 1.0.4 §6.2.6: JoinNonces go up by one and never come again, for all versions, whatever happens between.
 func TestJoinNoncesNeverRepeat(t *testing.T) {
 	for version := range Version(5) {
@@ -284,5 +295,19 @@ func TestRepeatedDevNonceGivesOtherKeys(t *testing.T) {
 	d := b.must(b.joinRequest(1, 868100000, sf7))
 	if b.s.Pending.NwkSKey == first || d.Events[0].ID == "" {
 		t.Error("one pair of nonces gave the same keys twice")
+	}
+}
+
+// A device that counts 16 bits uses each value again after a turn: only the gap tells a replay from what comes after it.
+func TestReplayToADeviceThatCounts16BitsIsRefused(t *testing.T) {
+	for version := range Version(5) {
+		b := abp(t)
+		b.p.FCnt16, b.p.Version = true, version
+		old := b.uplink(up{fCnt: 50, port: 1})
+		b.must(old)
+		b.must(b.uplink(up{fCnt: 100, port: 1}))
+		if _, err := b.try(old); !errors.Is(err, ErrGap) {
+			t.Errorf("1.0.%d: got %v", version, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@
 //
 // The protocol has no authentication. Whoever knows an EUI can send frames in its name; the MIC of each frame is what decides.
 // Downlinks go to the source of the latest PULL_DATA, which can't move to another IP address while the present one is alive.
+// What comes from other addresses is taken, within a rate of its own, but never says what time the concentrator has.
 package semtechudp
 
 import (
