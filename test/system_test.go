@@ -412,8 +412,10 @@ func TestSecretsAndPayloadsStayOutOfLogsAndMetrics(t *testing.T) {
 	e.join()
 	tx := e.send(simulator.Uplink{FPort: 1, Payload: []byte("a secret payload")})
 	e.hook.uplink(id.DeviceID, tx.FCnt)
-	for _, push := range e.pushes(app) {
-		push(object{"downlinks": []object{{"f_port": 1, "frm_payload": base64.StdEncoding.EncodeToString([]byte("a secret downlink"))}}})
+	for name, push := range e.pushes(app) {
+		correlation := "by-" + strings.ReplaceAll(name, " ", "-")
+		push(object{"downlinks": []object{{"f_port": 1, "frm_payload": base64.StdEncoding.EncodeToString([]byte("a secret downlink")), "correlation_ids": []string{correlation}}}})
+		e.live.down("queued", correlation)
 		e.send(simulator.Uplink{FPort: 1, Payload: []byte("a secret payload")})
 		e.downlink()
 	}

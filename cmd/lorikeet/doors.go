@@ -89,7 +89,7 @@ func (s *server) startREST() (err error) {
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
-		Ready: s.store.Ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log.With("component", "rest"), Registerer: s.metrics,
+		Ready: s.store.Ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	return err
 }
