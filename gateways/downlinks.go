@@ -54,13 +54,26 @@ type DownlinkDoor struct {
 	Downlinks   Downlinks
 	Metrics     *DownlinkMetrics // may be nil
 	Logger      *slog.Logger
-	foreign     atomic.Bool // a refusal for another application was logged
+	// SenderRepeats: a request that is not Settled is not over, since its sender makes it again, so the application is not told that it failed.
+	SenderRepeats bool
+	foreign       atomic.Bool // a refusal for another application was logged
 }
 
 // Handle carries out one request. It returns nil once the change is durable; a request that was refused has been reported to the application
 // if its device is known. It tries again for as long as ctx allows while the server is not available.
 func (d *DownlinkDoor) Handle(ctx context.Context, replace bool, body []byte) error {
-	device, downlinks, err := d.parse(body)
+	device, err := d.device(body)
+	if err != nil {
+		d.Metrics.Count(d.Provider, "refused")
+		d.refuse(ctx, messages.DeviceID{}, nil, err)
+		return err
+	}
+	return d.HandleDevice(ctx, device, replace, body)
+}
+
+// HandleDevice is Handle for a request that is for a known device, whichever the body names.
+func (d *DownlinkDoor) HandleDevice(ctx context.Context, device messages.DeviceID, replace bool, body []byte) error {
+	downlinks, err := decode(body)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "refused")
 		d.refuse(ctx, device, downlinks, err)
@@ -69,17 +82,44 @@ func (d *DownlinkDoor) Handle(ctx context.Context, replace bool, body []byte) er
 	err = d.carryOut(ctx, replace, device, downlinks)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "failed")
-		d.refuse(ctx, device, downlinks, err)
+		if !d.SenderRepeats || Settled(err) {
+			d.refuse(ctx, device, downlinks, err)
+		}
 		return err
 	}
 	d.Metrics.Count(d.Provider, "accepted")
 	return nil
 }
 
-// parse reads the request. With an error, device and downlinks are set as far as the refusal can be told to someone.
-func (d *DownlinkDoor) parse(body []byte) (messages.DeviceID, []messages.Downlink, error) {
+// Settled says whether err, of Handle or HandleDevice, is the final answer to a request. If not, the server could not carry it out, and it is to be made again.
+func Settled(err error) bool {
+	code := messages.CodeOf(err)
+	return err == nil || code != messages.CodeUnavailable && code != messages.CodeInternal
+}
+
+// decode reads the downlinks of a request. With an error, it gives what the refusal can be told about.
+func decode(body []byte) ([]messages.Downlink, error) {
+	if err := checkSize(body); err != nil {
+		return []messages.Downlink{{}}, err
+	}
+	downlinks, err := v3.DecodeDownlinks(body, nil)
+	if err != nil {
+		return []messages.Downlink{{CorrelationIDs: v3.CorrelationIDsIn(body)}}, err
+	}
+	return downlinks, nil
+}
+
+func checkSize(body []byte) error {
 	if len(body) > MaxDownlinkRequest {
-		return messages.DeviceID{}, nil, messages.Invalid("request_too_large", "request of %d bytes: at most %d", len(body), MaxDownlinkRequest)
+		return messages.Invalid("request_too_large", "request of %d bytes: at most %d", len(body), MaxDownlinkRequest)
+	}
+	return nil
+}
+
+// device finds the device that a request is for.
+func (d *DownlinkDoor) device(body []byte) (messages.DeviceID, error) {
+	if err := checkSize(body); err != nil {
+		return messages.DeviceID{}, err
 	}
 	device := deviceIn(body)
 	if device.ApplicationID == "" {
@@ -89,18 +129,14 @@ func (d *DownlinkDoor) parse(body []byte) (messages.DeviceID, []messages.Downlin
 		if d.foreign.CompareAndSwap(false, true) {
 			d.Logger.Warn("refused a downlink for a device of another application", "application_id", d.Application)
 		}
-		return messages.DeviceID{}, nil, messages.Errorf(messages.CodeForbidden, "application_mismatch",
+		return messages.DeviceID{}, messages.Errorf(messages.CodeForbidden, "application_mismatch",
 			"the device is not of application %s, which this integration belongs to", d.Application)
 	}
 	if messages.ValidateID(device.DeviceID) != nil {
-		return messages.DeviceID{}, nil, messages.Invalid("no_device_id",
+		return messages.DeviceID{}, messages.Invalid("no_device_id",
 			`the request names no device: send {"end_device_ids":{"device_id":"dev1","application_ids":{"application_id":"%s"}},"downlinks":[...]}`, d.Application)
 	}
-	downlinks, err := v3.DecodeDownlinks(body, nil)
-	if err != nil {
-		return device, []messages.Downlink{{CorrelationIDs: v3.CorrelationIDsIn(body)}}, err
-	}
-	return device, downlinks, nil
+	return device, nil
 }
 
 // deviceIn finds the device that a request names, whatever else is wrong with it.
@@ -128,6 +164,9 @@ func (d *DownlinkDoor) carryOut(ctx context.Context, replace bool, device messag
 	}
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		err := do(ctx, device, downlinks)
+		if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return messages.Errorf(messages.CodeUnavailable, "unavailable", "the request ran out of time, send it again: %w", err)
+		}
 		if err == nil || messages.CodeOf(err) != messages.CodeUnavailable {
 			return err
 		}

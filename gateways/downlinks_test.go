@@ -159,3 +159,26 @@ func FuzzDownlinkRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestRequestThatItsSenderRepeatsIsNotReportedWhileItMaySucceed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dev1 := messages.DeviceID{ApplicationID: "app1", DeviceID: "dev1"}
+		for name, failure := range map[string]error{"unavailable": messages.Errorf(messages.CodeUnavailable, "unavailable", "try again"), "internal": errors.New("broken")} {
+			q := &queues{errs: []error{failure, failure, failure, failure, failure, failure, failure, failure}}
+			door := newDoor(q)
+			door.SenderRepeats = true
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if err := door.HandleDevice(ctx, dev1, false, []byte(goodRequest)); err == nil || Settled(err) || q.failed != nil {
+				t.Errorf("%s: error %v, failed %v", name, err, q.failed)
+			}
+		}
+		q := &queues{errs: []error{messages.NotFound("device_not_found", "no such device")}}
+		door := newDoor(q)
+		door.SenderRepeats = true
+		if err := door.HandleDevice(t.Context(), dev1, false, []byte(goodRequest)); !Settled(err) || q.failed["app1.dev1"] == nil {
+			t.Errorf("error %v, failed %v", err, q.failed)
+		}
+	})
+}

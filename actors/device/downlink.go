@@ -17,6 +17,7 @@ const (
 	DefaultAttempts = 8
 	MaxAttempts     = 32
 	maxFOpts        = 15
+	macPriority     = messages.Priority(5) // of what answers the network layer of the device
 )
 
 func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
@@ -127,10 +128,13 @@ func (s State) settle(p *Profile, cmd *ReceiveUplink, ack bool) (State, []Event)
 	events = append(events, s.downlinkEvent(p, messages.EventDownNack, s.Session, item, "nack", cmd.Now, ids))
 	if item.Attempt >= item.MaxAttempts {
 		s.Queue = s.Queue[1:]
-		events = append(events, s.failed(p, s.Session, item, cmd.Now, ids, messages.Errorf(messages.CodeExhausted, "max_retries_reached",
-			"confirmed downlink was not acknowledged in %d attempts", item.Attempt)))
+		events = append(events, s.failed(p, s.Session, item, cmd.Now, ids, attemptsUsed(item)))
 	}
 	return s, events
+}
+
+func attemptsUsed(item messages.Downlink) *messages.Error {
+	return messages.Errorf(messages.CodeExhausted, "max_retries_reached", "confirmed downlink was not acknowledged in %d attempts", item.Attempt)
 }
 
 func (s State) failed(p *Profile, ses *Session, item messages.Downlink, now time.Time, ids []string, reason *messages.Error) Event {
@@ -243,7 +247,16 @@ func (s *State) answer(p *Profile, ses *Session, o Opened, mac [][]byte, copies 
 		events = append(events, s.failed(p, ses, item, cmd.Now, cmd.IDs, messages.Invalid("application_downlink_too_long",
 			"downlink of %d bytes does not fit: this device's windows carry %d bytes at its present data rate", len(item.FRMPayload), room)))
 	}
-	fOpts := joinFOpts(append(mac, p.channelMask(ses, copies[0].Settings)...))
+	// An item that was in flight when the device joined again may have no attempt left.
+	if len(s.Queue) > 0 && s.InFlight == nil && s.Queue[0].Confirmed && s.Queue[0].Attempt >= s.Queue[0].MaxAttempts {
+		item := s.Queue[0]
+		s.Queue = s.Queue[1:]
+		events = append(events, s.failed(p, ses, item, cmd.Now, cmd.IDs, attemptsUsed(item)))
+	}
+	fOpts, masked := joinFOpts(mac), false
+	if mask := p.channelMask(ses, copies[0].Settings); len(mask) > 0 && len(fOpts)+len(mask) <= maxFOpts {
+		fOpts, masked = append(fOpts, mask...), true
+	}
 	item := (*messages.Downlink)(nil)
 	if len(s.Queue) > 0 && !ses.AppSKey.IsZero() && len(s.Queue[0].FRMPayload)+len(fOpts) <= room {
 		head := s.Queue[0]
@@ -254,10 +267,17 @@ func (s *State) answer(p *Profile, ses *Session, o Opened, mac [][]byte, copies 
 	}
 	fCnt, ok := ses.takeFCntDown(p)
 	if !ok {
+		if item != nil {
+			s.Queue = s.Queue[1:]
+			events = append(events, s.failed(p, ses, *item, cmd.Now, cmd.IDs, ErrExhausted))
+		}
 		return nil, events
 	}
+	if masked {
+		ses.ChannelMaskTries++
+	}
 	down := frame.Downlink{ACK: o.Data.Confirmed(), DevAddr: ses.DevAddr, FCnt: p.onAir(fCnt), FOpts: fOpts, FPending: len(s.Queue) > 0}
-	t := &Transmit{SessionSeq: ses.Seq, FCnt: fCnt, Candidates: copies, Priority: messages.Priority(5)}
+	t := &Transmit{SessionSeq: ses.Seq, FCnt: fCnt, Candidates: copies, Priority: macPriority}
 	size := len(fOpts)
 	if item != nil {
 		item.Attempt++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sort"
 	"time"
 
@@ -39,7 +40,8 @@ func (s State) receiveJoin(p *Profile, cmd ReceiveJoin) (Decision, error) {
 	ses := p.newSession(next.SessionSeq, cmd)
 	ses.NwkSKey, ses.AppSKey = frame.SessionKeys(p.AppKey, next.LastJoinNonce, p.NetID, req.DevNonce)
 	next.Pending = ses
-	copies, _ := sorted(cmd.Copies)
+	copies, rx := sorted(cmd.Copies)
+	next.Hears = heard(s.Hears, rx, nil) // so that the first uplink need not wait for the whole window
 	accept, err := p.joinAccept(ses, next.LastJoinNonce, req)
 	if err != nil {
 		return Decision{}, fmt.Errorf("join-accept: %w", err)
@@ -82,12 +84,9 @@ func (s State) useDevNonce(p *Profile, nonce uint16) State {
 func (p *Profile) newSession(seq uint32, cmd ReceiveJoin) *Session {
 	ses := &Session{
 		Seq: seq, KeyID: cmd.SessionKeyID, DevAddr: cmd.DevAddr, StartedAt: cmd.Now,
-		RX1Delay: max(p.DesiredRX1Delay, 1), RX1DROffset: p.RX1DROffset, RX2DR: p.Region.rx2DR,
+		RX1Delay: max(p.DesiredRX1Delay, 1), RX1DROffset: p.rx1DROffset(), RX2DR: p.rx2DR(p.Region.rx2DR),
 	}
 	_, ses.RX2Frequency = p.Region.rx2Default() // the join-accept can't carry another frequency
-	if p.RX2DR != nil {
-		ses.RX2DR = *p.RX2DR
-	}
 	ses.ChannelMaskDone = p.Version >= 3
 	ses.FCnt16, ses.ResetsFCnt = p.FCnt16, p.mayReset()
 	return ses
@@ -123,11 +122,9 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 	if cmd.DevAddr.IsZero() {
 		return Decision{}, messages.Invalid("no_dev_addr", "session.dev_addr is missing: 8 hex digits")
 	}
-	ses := Session{DevAddr: cmd.DevAddr, StartedAt: cmd.Now, RX1Delay: max(p.RX1Delay, 1), RX1DROffset: p.RX1DROffset}
+	ses := Session{DevAddr: cmd.DevAddr, StartedAt: cmd.Now, RX1Delay: max(p.RX1Delay, 1), RX1DROffset: p.rx1DROffset()}
 	ses.RX2DR, ses.RX2Frequency = p.Region.rx2Default()
-	if p.RX2DR != nil {
-		ses.RX2DR = *p.RX2DR
-	}
+	ses.RX2DR = p.rx2DR(ses.RX2DR)
 	if p.RX2Frequency != 0 {
 		ses.RX2Frequency = p.RX2Frequency
 	}
@@ -153,6 +150,9 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 		ses.HasFCntUp, ses.LastFCntUp, ses.LastMIC = true, cmd.LastFCntUp, [4]byte{}
 	}
 	// "last 0" may mean that counter 0 was used or that none was: skipping it costs nothing, using it twice would.
+	if cmd.LastFCntDown == math.MaxUint32 {
+		ses.NextFCntDown, ses.FCntDownSpent = math.MaxUint32, true
+	}
 	ses.NextFCntDown = max(ses.NextFCntDown, cmd.LastFCntDown+1)
 	ses.FCnt16, ses.ResetsFCnt = p.FCnt16, p.mayReset()
 	next.Session = &ses

@@ -149,3 +149,17 @@ func TestUS915SubBands(t *testing.T) {
 		t.Fatal("FSB 9 does not exist")
 	}
 }
+
+func TestJoinTellsWhoHearsTheDevice(t *testing.T) {
+	b := otaa(t, "EU_863_870")
+	sf7 := messages.DataRate{SpreadingFactor: 7, Bandwidth: 125000, CodingRate: "4/5"}
+	join := b.joinRequest(7, 868100000, sf7)
+	join.Copies = copies(join.Copies[0].PHYPayload, sf7, 868100000, 3, 4)
+	b.must(join)
+	if b.s.AllReported(copies(nil, sf7, 868100000, 3)) {
+		t.Error("one of two radio gateways is enough")
+	}
+	if !b.s.AllReported(copies(nil, sf7, 868100000, 4, 3)) {
+		t.Error("the first uplink waits though both radio gateways have reported")
+	}
+}

@@ -18,6 +18,7 @@ func readMACCommands(o Opened, ses *Session, s *State, now time.Time) []lorawan.
 		in = o.FRMPayload
 	}
 	var asked []lorawan.CID
+	adrAnswers, adrTaken := 0, true
 	for len(in) > 0 {
 		cid := lorawan.CID(in[0])
 		payload, size, err := lorawan.GetMACPayloadAndSize(true, cid)
@@ -39,11 +40,16 @@ func readMACCommands(o Opened, ses *Session, s *State, now time.Time) []lorawan.
 		case *lorawan.DevStatusAnsPayload:
 			s.Battery = &Battery{FCnt: o.FCnt, Value: answer.Battery, Margin: answer.Margin, ReceivedAt: now}
 		case *lorawan.LinkADRAnsPayload:
-			ses.ChannelMaskDone = ses.ChannelMaskDone || answer.ChannelMaskACK
+			// [LoRaWAN 1.0.4 §5.3] with any of the three refused, the device has changed nothing.
+			adrAnswers++
+			adrTaken = adrTaken && answer.ChannelMaskACK && answer.DataRateACK && answer.PowerACK
 		}
 		if (cid == lorawan.LinkCheckReq || cid == lorawan.DeviceTimeReq) && !slices.Contains(asked, cid) {
 			asked = append(asked, cid)
 		}
+	}
+	if adrAnswers > 0 && adrTaken {
+		ses.ChannelMaskDone, ses.ChannelMaskTries = true, 0
 	}
 	return asked
 }
@@ -86,27 +92,35 @@ func linkCheck(settings messages.TxSettings, rx []messages.RxMetadata) *lorawan.
 }
 
 // channelMask asks the device of a plan with masked channels to use only those, where the join-accept could not say it
-// (US915 before LoRaWAN 1.0.3, and ABP).
-func (p *Profile) channelMask(ses *Session, up messages.TxSettings) [][]byte {
-	if p.Region.maskOf == nil || ses.ChannelMaskDone || ses.ChannelMaskTries >= 3 {
+// (US915 before LoRaWAN 1.0.3, and ABP), or where it did not help: a device with older regional parameters ignores that kind of CFList.
+func (p *Profile) channelMask(ses *Session, up messages.TxSettings) []byte {
+	if p.Region.maskOf == nil || ses.ChannelMaskDone && p.Region.masked(up) || ses.ChannelMaskTries >= 3 {
 		return nil
 	}
 	dr, err := p.Region.uplinkDR(up.DataRate)
 	if err != nil {
 		return nil
 	}
-	ses.ChannelMaskTries++
 	all := make([]int, 72)
 	for i := range all {
 		all[i] = i
 	}
 	var block []byte
-	for _, req := range p.Region.band.GetLinkADRReqPayloadsForEnabledUplinkChannelIndices(all) {
+	requests := p.Region.band.GetLinkADRReqPayloadsForEnabledUplinkChannelIndices(all)
+	for i, req := range requests {
 		req.DataRate, req.TXPower, req.Redundancy.NbRep = uint8(dr), 0, 1
+		if i < len(requests)-1 {
+			// From LoRaWAN 1.0.2 on only the last data rate of a block counts (§5.2). Before, each request stands alone, and what the first
+			// leaves on are channels of 500 kHz.
+			req.DataRate = us915DR500
+		}
 		block = append(block, macCommand(lorawan.LinkADRReq, &req)...)
 	}
-	return [][]byte{block}
+	return block
 }
+
+// us915DR500 is the data rate of uplinks on the 500 kHz channels of US915.
+const us915DR500 = 4
 
 func macCommand(cid lorawan.CID, payload lorawan.MACCommandPayload) []byte {
 	b, err := lorawan.MACCommand{CID: cid, Payload: payload}.MarshalBinary()

@@ -47,6 +47,25 @@ func (v Version) repeatLimit() uint32 {
 	return 15
 }
 
+// rx2DR is the RX2 data rate to give the device: a setting that the region has not is passed over, since a device would refuse the join-accept.
+func (p *Profile) rx2DR(region uint8) uint8 {
+	if p.RX2DR == nil {
+		return region
+	}
+	if _, err := p.Region.downlinkDR(int(*p.RX2DR)); err != nil {
+		return region
+	}
+	return *p.RX2DR
+}
+
+// rx1DROffset likewise.
+func (p *Profile) rx1DROffset() uint8 {
+	if _, err := p.Region.band.GetRX1DataRateIndex(0, int(p.RX1DROffset)); err != nil {
+		return 0
+	}
+	return p.RX1DROffset
+}
+
 // Profile is what the registry says about a device. It is made anew when the registry changes and never written to.
 type Profile struct {
 	ID              messages.DeviceID

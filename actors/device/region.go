@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/brocaar/lorawan"
@@ -87,20 +88,39 @@ func (r *Region) uplinkDR(d messages.DataRate) (int, error) {
 		b.Modulation, b.BitRate = band.FSKModulation, int(d.BitRate)
 	default:
 		b.Modulation, b.OccupiedChannelWidth, b.CodingRate = band.LRFHSSModulation, int(d.Bandwidth), d.CodingRate
+		if d.CodingRate == "2/3" {
+			b.CodingRate = "4/6" // the library's spelling
+		}
 	}
 	return r.band.GetDataRateIndex(true, b)
 }
 
-// downlinkDR gives the parameters of a downlink data rate.
+// downlinkDR gives the parameters of a data rate that a downlink may have: neither LR-FHSS nor one of the uplink half of US915 (RP002-1.0.4 §2.5.3).
 func (r *Region) downlinkDR(index int) (messages.DataRate, error) {
 	d, err := r.band.GetDataRate(index)
 	if err != nil {
 		return messages.DataRate{}, err
 	}
+	if d.Modulation == band.LRFHSSModulation || r.name == band.US915 && index < 8 {
+		return messages.DataRate{}, fmt.Errorf("data rate %d is for uplinks only", index)
+	}
 	if d.Modulation == band.FSKModulation {
 		return messages.DataRate{Modulation: messages.FSK, BitRate: uint32(d.BitRate)}, nil
 	}
 	return messages.DataRate{Modulation: messages.LoRa, SpreadingFactor: uint8(d.SpreadFactor), Bandwidth: uint32(d.Bandwidth) * 1000, CodingRate: "4/5"}, nil
+}
+
+// masked says whether an uplink is on one of the channels that a plan with masked channels leaves on; true for other plans.
+func (r *Region) masked(up messages.TxSettings) bool {
+	if r.maskOf == nil {
+		return true
+	}
+	dr, err := r.uplinkDR(up.DataRate)
+	if err != nil {
+		return false
+	}
+	channel, err := r.band.GetUplinkChannelIndexForFrequencyDR(uint32(up.Frequency), dr)
+	return err == nil && slices.Contains(r.maskOf, channel)
 }
 
 // maxPayload is N of RP002: the bytes of FRMPayload and FOpts together that a downlink at this data rate may hold.

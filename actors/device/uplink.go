@@ -79,7 +79,8 @@ func (s *Session) open(p *Profile, d frame.Data, phy []byte) (Opened, error) {
 		o.reset = true
 	case s.HasFCntUp && fCnt == s.LastFCntUp:
 		return Opened{}, ErrReplay
-	case !reset && p.Version < 4 && s.HasFCntUp && fCnt-s.LastFCntUp > maxFCntGap:
+	// A device that counts 16 bits has no other defence against frames of its last turn.
+	case !reset && (p.Version < 4 || p.FCnt16) && s.HasFCntUp && fCnt-s.LastFCntUp > maxFCntGap:
 		return Opened{}, ErrGap
 	}
 	switch {
@@ -137,7 +138,7 @@ func (s State) receiveUplink(p *Profile, cmd ReceiveUplink) (Decision, error) {
 	}
 	copies, rx := sorted(cmd.Copies)
 	if o.Repetition {
-		return next.repeatAnswer(p, o, ses, copies)
+		return next.repeatAnswer(p, o, ses, copies, rx)
 	}
 	ses.accept(o, cmd.Copies[0].PHYPayload)
 	next.Session, next.LastSeenAt = &ses, cmd.Now
@@ -166,6 +167,7 @@ func (s *Session) accept(o Opened, phy []byte) {
 	if o.reset {
 		s.Resets++
 		s.RecentFCntUp = nil
+		s.ChannelMaskDone, s.ChannelMaskTries = false, 0 // it has forgotten that too
 	}
 	s.HasFCntUp, s.LastFCntUp, s.LastMIC, s.Repeats = true, o.FCnt, [4]byte(phy[len(phy)-4:]), 0
 	recent := s.RecentFCntUp
@@ -186,8 +188,8 @@ func (s *Session) packetErrorRate() float32 {
 }
 
 // repeatAnswer acknowledges a repeated confirmed uplink again, with a counter of its own, and never makes a second event
-// (LoRaWAN 1.0.4 §4.3.1.3).
-func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages.Frame) (Decision, error) {
+// (LoRaWAN 1.0.4 §4.3.1.3). What it asked for by MAC command is answered again too.
+func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages.Frame, rx []messages.RxMetadata) (Decision, error) {
 	if !o.Data.Confirmed() {
 		return Decision{}, ErrRepetition
 	}
@@ -200,10 +202,16 @@ func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages
 		return Decision{}, ErrRepetition
 	}
 	s.Session = &ses
-	down := frame.Downlink{ACK: true, DevAddr: ses.DevAddr, FCnt: p.onAir(fCnt), FPending: len(s.Queue) > 0}
+	known := ses // its MAC answers were taken in when it came first
+	asked := readMACCommands(o, &known, &State{}, copies[0].ReceivedAt)
+	down := frame.Downlink{
+		ACK: true, DevAddr: ses.DevAddr, FCnt: p.onAir(fCnt), FPending: len(s.Queue) > 0,
+		FOpts: joinFOpts(answerMAC(asked, copies[0].Settings, rx, copies[0].ReceivedAt)),
+	}
 	phy := down.Build(frame.NewCipher(ses.NwkSKey), frame.NewCipher(ses.AppSKey))
 	return Decision{Next: s, Changed: true, Transmit: &Transmit{
 		SessionSeq: ses.Seq, FCnt: fCnt, PHYPayload: phy, Windows: windowsOf(p.windows(&ses, copies[0].Settings)), Candidates: copies,
+		Priority: macPriority,
 	}}, nil
 }
 

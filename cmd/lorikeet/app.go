@@ -16,7 +16,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"lorikeet/actors"
 	"lorikeet/cluster"
@@ -51,6 +50,7 @@ type server struct {
 	connector    *connector
 	broker       *broker.Server
 	feeds        *feeds
+	cleaner      *cleaner
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
@@ -112,7 +112,7 @@ func (s *server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log.With("component", "registry")})
+	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -220,6 +220,9 @@ func (s *server) Close(ctx context.Context) error {
 	if s.rest != nil {
 		note("REST", s.rest.Close(ctx))
 	}
+	if s.cleaner != nil {
+		s.cleaner.stop()
+	}
 	if s.router != nil {
 		s.drain(ctx)
 		note("devices", s.router.Stop(ctx))
@@ -288,5 +291,3 @@ func (d demoted) Handle(ctx context.Context, r slog.Record) error {
 }
 func (d demoted) WithAttrs(a []slog.Attr) slog.Handler { return demoted{d.Handler.WithAttrs(a)} }
 func (d demoted) WithGroup(name string) slog.Handler   { return demoted{d.Handler.WithGroup(name)} }
-
-var _ = promhttp.Handler

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +68,7 @@ func (f *configFlags) load() (Config, error) {
 
 type serveCommand struct {
 	configFlags
+	CPUProfile string `name:"cpu-profile" type:"path" placeholder:"FILE" help:"Write a CPU profile of the whole run, for go tool pprof."`
 }
 
 // Run serves until SIGTERM or SIGINT, then finishes what was accepted.
@@ -75,6 +77,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stopProfile, err := startProfile(c.CPUProfile)
+	if err != nil {
+		return err
+	}
+	defer stopProfile()
 	log := newLogger(cfg.Log, os.Stderr)
 	log.Info("starting", "version", buildVersion(), "data", cfg.Data)
 	s, err := startServer(ctx, cfg, log)
@@ -96,6 +103,25 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	log.Info("stopped")
 	return failure
+}
+
+// startProfile does nothing if path is empty.
+func startProfile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("CPU profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("CPU profile: %w", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 // announce tells a person where the parts listen, and the admin key if one was made at this start.

@@ -4,6 +4,8 @@
 // the others have the names of the ElectronicCats library, which most devices are built with.
 // As in The Things Stack an unknown type or a value that is cut off fails the whole frame: whatever follows can't be trusted.
 //
+// Voltage, current and barometric pressure are unsigned, as in the published table; The Things Stack takes a pressure from 3276.8 hPa on for negative.
+//
 // Downlinks have a format of their own, (channel, int16/100) in a row, with the keys "value_channel": this is what The Things Stack sends and reads back.
 // The encoder takes the names of the uplink types as well and then writes a (channel, type, value) frame, which DecodeUplink reads. One payload is one or the other.
 //

@@ -8,7 +8,9 @@ import (
 // and replaces each a..b by a call of a library function, since the instruction of the virtual machine makes strings of any length.
 type checker struct {
 	mentioned map[string]bool // identifiers
+	loose     map[string]bool // those that are used otherwise than to read name.member, so that what they name may be changed or passed on
 	constants map[string]bool // of the function that is being walked
+	functions int
 	depth     int
 	work      int
 	err       error
@@ -16,6 +18,7 @@ type checker struct {
 
 // function walks the body of a function, which has its own constants.
 func (c *checker) function(body func()) {
+	c.functions++
 	outer := c.constants
 	c.constants = map[string]bool{}
 	body()
@@ -57,9 +60,13 @@ func (c *checker) statement(s ast.Stmt) {
 	defer c.up()
 	switch s := s.(type) {
 	case *ast.AssignStmt:
-		c.expressions(s.Lhs)
+		c.list(s, len(s.Lhs))
+		for i := range s.Lhs {
+			c.target(s.Lhs[i])
+		}
 		c.expressions(s.Rhs)
 	case *ast.LocalAssignStmt:
+		c.list(s, len(s.Names))
 		c.expressions(s.Exprs)
 	case *ast.FuncCallStmt:
 		c.expression(&s.Expr)
@@ -87,7 +94,7 @@ func (c *checker) statement(s ast.Stmt) {
 		c.statements(s.Stmts)
 	case *ast.FuncDefStmt:
 		if s.Name.Func != nil {
-			c.expression(&s.Name.Func)
+			c.target(s.Name.Func)
 		}
 		if s.Name.Receiver != nil {
 			c.expression(&s.Name.Receiver)
@@ -95,7 +102,15 @@ func (c *checker) statement(s ast.Stmt) {
 		c.constant('"', s.Name.Method)
 		c.function(func() { c.statements(s.Func.Stmts) })
 	case *ast.ReturnStmt:
+		c.list(s, len(s.Exprs))
 		c.expressions(s.Exprs)
+	}
+}
+
+// list bounds what is not in a table; the compiler would notice only after all of it.
+func (c *checker) list(at ast.PositionHolder, n int) {
+	if n > maxList && c.err == nil {
+		c.err = compileError(at.Line(), "a list of %d values is longer than %d: use a table", n, maxList)
 	}
 }
 
@@ -118,11 +133,10 @@ func (c *checker) expression(e *ast.Expr) {
 	case *ast.StringExpr:
 		c.constant('"', x.Value)
 	case *ast.IdentExpr:
-		c.mentioned[x.Value] = true
+		c.mentioned[x.Value], c.loose[x.Value] = true, true
 		c.constant('"', x.Value)
 	case *ast.AttrGetExpr:
-		c.expression(&x.Object)
-		c.expression(&x.Key)
+		c.member(x)
 	case *ast.TableExpr:
 		for _, f := range x.Fields {
 			if f.Key != nil {
@@ -154,6 +168,29 @@ func (c *checker) expression(e *ast.Expr) {
 	}
 }
 
+// member walks a read of object.key or object[key].
+func (c *checker) member(x *ast.AttrGetExpr) {
+	name, isName := x.Object.(*ast.IdentExpr)
+	_, isConstant := x.Key.(*ast.StringExpr)
+	if isName && isConstant {
+		c.mentioned[name.Value] = true
+		c.constant('"', name.Value)
+	} else {
+		c.expression(&x.Object)
+	}
+	c.expression(&x.Key)
+}
+
+// target walks what is assigned to. It is never replaced.
+func (c *checker) target(e ast.Expr) {
+	if x, ok := e.(*ast.AttrGetExpr); ok {
+		c.expression(&x.Object)
+		c.expression(&x.Key)
+		return
+	}
+	c.expression(&e)
+}
+
 func (c *checker) call(x *ast.FuncCallExpr) {
 	if x.Func != nil {
 		c.expression(&x.Func)
@@ -162,6 +199,7 @@ func (c *checker) call(x *ast.FuncCallExpr) {
 		c.expression(&x.Receiver)
 		c.constant('"', x.Method)
 	}
+	c.list(x, len(x.Args))
 	c.expressions(x.Args)
 }
 

@@ -65,7 +65,7 @@ func (r *reader) value() (vm.LValue, error) {
 	case bool:
 		return vm.LBool(t), nil
 	default:
-		return r.nullOf(r.vm), nil
+		return jsonNull, nil
 	}
 }
 
@@ -106,13 +106,8 @@ func (r *reader) object() (vm.LValue, error) {
 	return out, err
 }
 
-// nullOf gives json.null, which is another value in each call, so that nothing can be kept in it.
-func (r *run) nullOf(l *vm.LState) vm.LValue {
-	if r.null == nil {
-		r.null = l.NewUserData()
-	}
-	return r.null
-}
+// jsonNull is json.null. It has nothing that a script could change, since setmetatable is for tables.
+var jsonNull = &vm.LUserData{Metatable: vm.LNil}
 
 func (r *run) setShape(t *vm.LTable, s shape) {
 	if r.shapes == nil {

@@ -4,8 +4,7 @@ import (
 	vm "github.com/yuin/gopher-lua"
 )
 
-// library is a global table of functions and values. They are shared by all calls, which is safe because a script can change
-// the table, which each call has its own of, but neither a Go function nor a number.
+// library is a global table of functions and values. A script can change the table, but none of the values: Go functions, numbers and json.null.
 type library struct {
 	name   string
 	values map[string]vm.LValue
@@ -30,39 +29,77 @@ var libraries = []*library{
 	{"bytes", newBytes()},
 	{"hex", functions(map[string]vm.LGFunction{"encode": hexEncode, "decode": hexDecode})},
 	{"base64", functions(map[string]vm.LGFunction{"encode": base64Encode, "decode": base64Decode})},
-	{"json", functions(map[string]vm.LGFunction{"encode": jsonEncode, "decode": jsonDecode, "array": jsonArray, "object": jsonObject})},
+	{"json", with(functions(map[string]vm.LGFunction{"encode": jsonEncode, "decode": jsonDecode, "array": jsonArray, "object": jsonObject}), "null", jsonNull)},
 	{"cayennelpp", functions(map[string]vm.LGFunction{"encode": cayenneEncode, "decode": cayenneDecode})},
 	{"log", functions(map[string]vm.LGFunction{"info": drop, "warn": drop})},
 	{"os", functions(map[string]vm.LGFunction{"time": osTime, "date": osDate, "difftime": osDifftime})},
 }
 
 func functions(given map[string]vm.LGFunction) map[string]vm.LValue {
-	out := make(map[string]vm.LValue, len(given))
+	out := make(map[string]vm.LValue, len(given)+2)
 	for name, f := range given {
 		out[name] = &vm.LFunction{IsG: true, GFunction: f}
 	}
 	return out
 }
 
-// environment is what a script finds in its globals.
+// with adds a value.
+func with(values map[string]vm.LValue, name string, v vm.LValue) map[string]vm.LValue {
+	values[name] = v
+	return values
+}
+
+// table makes the global table of a library.
+func (lib *library) table() *vm.LTable {
+	t := &vm.LTable{Metatable: vm.LNil}
+	for name, v := range lib.values {
+		t.RawSetString(name, v)
+	}
+	return t
+}
+
+// stringMethods makes the metatable of strings.
+func stringMethods(library *vm.LTable) *vm.LTable {
+	t := &vm.LTable{Metatable: vm.LNil}
+	t.RawSetString("__index", library)
+	return t
+}
+
+// shared are tables for scripts that can only read them, and the metatable of strings for those.
+var (
+	shared = func() map[string]*vm.LTable {
+		out := map[string]*vm.LTable{}
+		for _, lib := range libraries {
+			out[lib.name] = lib.table()
+		}
+		return out
+	}()
+	sharedMethods = stringMethods(shared["string"])
+)
+
+// environment is what a script finds in its globals. A library that the script can only read is shared by all calls: making the tables
+// would take longer than the call.
 type environment struct {
-	functions map[string]vm.LValue
-	libraries []*library
-	all       bool // _G itself
+	values  map[string]vm.LValue // shared tables among them
+	private []*library
+	all     bool // _G itself
 }
 
 // environmentFor has what a script can reach: a global by its name, or all of them by _G.
-// The string library is always there, for the methods of strings.
-func environmentFor(mentioned map[string]bool) environment {
-	e := environment{functions: map[string]vm.LValue{guardedName: globalFunctions[guardedName]}, all: mentioned["_G"]}
+func environmentFor(c *checker) environment {
+	e := environment{values: map[string]vm.LValue{guardedName: globalFunctions[guardedName]}, all: c.mentioned["_G"]}
 	for name, f := range globalFunctions {
-		if e.all || mentioned[name] {
-			e.functions[name] = f
+		if e.all || c.mentioned[name] {
+			e.values[name] = f
 		}
 	}
 	for _, lib := range libraries {
-		if e.all || mentioned[lib.name] || lib.name == "string" {
-			e.libraries = append(e.libraries, lib)
+		isString := lib.name == "string" // always there, for the methods of strings, whose metatable is another way to it
+		switch {
+		case e.all || c.loose[lib.name] || isString && c.mentioned["getmetatable"]:
+			e.private = append(e.private, lib)
+		case isString || c.mentioned[lib.name]:
+			e.values[lib.name] = shared[lib.name]
 		}
 	}
 	return e
@@ -75,24 +112,18 @@ func newState(r *run, e environment) *vm.LState {
 	})
 	l.SetContext(r)
 	globals := l.G.Global
-	for name, f := range e.functions {
-		globals.RawSetString(name, f)
+	methods := sharedMethods
+	for name, v := range e.values {
+		globals.RawSetString(name, v)
 	}
-	for _, lib := range e.libraries {
-		t := l.CreateTable(0, len(lib.values))
-		for name, v := range lib.values {
-			t.RawSetString(name, v)
-		}
+	for _, lib := range e.private {
+		t := lib.table()
 		globals.RawSetString(lib.name, t)
-		switch lib.name {
-		case "string":
-			methods := l.CreateTable(0, 1)
-			methods.RawSetString("__index", t)
-			l.SetMetatable(vm.LString(""), methods)
-		case "json":
-			t.RawSetString("null", r.nullOf(l))
+		if lib.name == "string" {
+			methods = stringMethods(t)
 		}
 	}
+	l.SetMetatable(vm.LString(""), methods)
 	if e.all {
 		globals.RawSetString("_G", globals)
 	}

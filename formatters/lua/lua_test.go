@@ -12,9 +12,11 @@ import (
 	"lorikeet/messages"
 )
 
+func hexBytes(s string) ([]byte, error) { return hex.DecodeString(strings.ReplaceAll(s, " ", "")) }
+
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	b, err := hexBytes(s)
 	if err != nil {
 		t.Fatal(err)
 	}

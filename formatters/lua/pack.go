@@ -222,14 +222,17 @@ func (y *layout) integer(s string, signed bool) (float64, error) {
 	b := little[:copy(little[:], s)]
 	y.reverse(b)
 	bits := binary.LittleEndian.Uint64(little[:8])
-	negative := signed && b[len(b)-1]&0x80 != 0
+	if unused := 64 - 8*len(b); signed && unused > 0 {
+		bits = uint64(int64(bits<<unused) >> unused)
+	}
+	beyond := byte(0)
+	if signed && bits>>63 == 1 {
+		beyond = 0xff
+	}
 	for i := 8; i < len(b); i++ {
-		if b[i] != 0 && !(negative && b[i] == 0xff && bits>>63 == 1) || negative && b[i] == 0 {
+		if b[i] != beyond {
 			return 0, fmt.Errorf("%d-byte integer does not fit into a number", len(b))
 		}
-	}
-	if n := 8 * len(b); negative && n < 64 {
-		bits |= math.MaxUint64 << n
 	}
 	if signed {
 		return float64(int64(bits)), nil

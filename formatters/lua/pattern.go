@@ -99,20 +99,18 @@ func (p *pattern) fail(err error) int {
 
 // match matches pattern[i:] at subject[s:] and gives the end of the match.
 func (p *pattern) match(s, i int) int {
-	if p.depth++; p.depth > maxPatternDepth {
-		p.depth--
+	p.depth++
+	defer func() { p.depth-- }()
+	if p.depth > maxPatternDepth {
 		return p.fail(errPatternDepth)
 	}
-	defer func() { p.depth-- }()
 	for i < len(p.pattern) {
 		if !p.step() {
 			return noMatch
 		}
 		switch c := p.pattern[i]; {
-		case c == '(' && i+1 < len(p.pattern) && p.pattern[i+1] == ')':
-			return p.open(s, i+2, capturePosition)
 		case c == '(':
-			return p.open(s, i+1, captureOpen)
+			return p.open(s, i+1)
 		case c == ')':
 			return p.close(s, i+1)
 		case c == '$' && i+1 == len(p.pattern):
@@ -120,54 +118,62 @@ func (p *pattern) match(s, i int) int {
 				return s
 			}
 			return noMatch
-		case c == '%' && i+1 < len(p.pattern) && p.pattern[i+1] == 'b':
-			if s = p.balance(s, i+2); s == noMatch {
-				return noMatch
-			}
-			i += 4
-			continue
-		case c == '%' && i+1 < len(p.pattern) && p.pattern[i+1] == 'f':
-			if i = p.frontier(s, i+2); i == noMatch {
-				return noMatch
-			}
-			continue
-		case c == '%' && i+1 < len(p.pattern) && isDigit(p.pattern[i+1]):
-			if s = p.back(s, p.pattern[i+1]); s == noMatch {
-				return noMatch
-			}
-			i += 2
-			continue
-		}
-		end := p.itemEnd(i)
-		if end == noMatch {
-			return noMatch
-		}
-		suffix := byte(0)
-		if end < len(p.pattern) {
-			suffix = p.pattern[end]
-		}
-		switch suffix {
-		case '?':
-			if p.single(s, i, end) {
-				if e := p.match(s+1, end+1); e != noMatch || p.err != nil {
-					return e
-				}
-			}
-			i = end + 1
-		case '*':
-			return p.longest(s, i, end, 0)
-		case '+':
-			return p.longest(s, i, end, 1)
-		case '-':
-			return p.shortest(s, i, end)
+		case c == '%' && i+1 < len(p.pattern) && (p.pattern[i+1] == 'b' || p.pattern[i+1] == 'f' || isDigit(p.pattern[i+1])):
+			s, i = p.special(s, i+1)
 		default:
-			if !p.single(s, i, end) {
-				return noMatch
+			var last bool
+			if s, i, last = p.item(s, i); last {
+				return s
 			}
-			s, i = s+1, end
+		}
+		if s == noMatch {
+			return noMatch
 		}
 	}
 	return s
+}
+
+// special matches %b, %f and %1 to %9; i is where the letter is. It gives where to go on; s is noMatch if it does not match.
+func (p *pattern) special(s, i int) (int, int) {
+	switch p.pattern[i] {
+	case 'b':
+		return p.balance(s, i+1), i + 3
+	case 'f':
+		return p.frontier(s, i+1)
+	}
+	return p.back(s, p.pattern[i]), i + 1
+}
+
+// item matches a single character class with its suffix. It gives where to go on, or, if last is set, the end of the whole match:
+// what repeats has to try the rest of the pattern itself.
+func (p *pattern) item(s, i int) (next, rest int, last bool) {
+	end := p.itemEnd(i)
+	if end == noMatch {
+		return noMatch, 0, true
+	}
+	suffix := byte(0)
+	if end < len(p.pattern) {
+		suffix = p.pattern[end]
+	}
+	switch suffix {
+	case '?':
+		if p.single(s, i, end) {
+			if e := p.match(s+1, end+1); e != noMatch || p.err != nil {
+				return e, 0, true
+			}
+		}
+		return s, end + 1, false
+	case '*':
+		return p.longest(s, i, end, 0), 0, true
+	case '+':
+		return p.longest(s, i, end, 1), 0, true
+	case '-':
+		return p.shortest(s, i, end), 0, true
+	}
+	if !p.single(s, i, end) {
+		return noMatch, 0, true
+	}
+	return s + 1, end, false
 }
 
 // itemEnd gives the end of the single character class that starts at i.
@@ -285,6 +291,7 @@ func inClass(c, class byte) bool {
 	return in != isUpper(class)
 }
 
+// longest matches as many as possible of the class pattern[i:end], but at least some, and then the rest.
 func (p *pattern) longest(s, i, end, least int) int {
 	n := 0
 	for p.step() && p.single(s+n, i, end) {
@@ -298,6 +305,7 @@ func (p *pattern) longest(s, i, end, least int) int {
 	return noMatch
 }
 
+// shortest matches as few as possible, and then the rest.
 func (p *pattern) shortest(s, i, end int) int {
 	for p.err == nil {
 		if e := p.match(s, end+1); e != noMatch {
@@ -311,7 +319,13 @@ func (p *pattern) shortest(s, i, end int) int {
 	return noMatch
 }
 
-func (p *pattern) open(s, i, kind int) int {
+// open starts a capture at s; i is behind the parenthesis.
+func (p *pattern) open(s, i int) int {
+	kind := captureOpen
+	if i < len(p.pattern) && p.pattern[i] == ')' {
+		kind = capturePosition
+		i++
+	}
 	if p.level >= maxCaptures {
 		return p.fail(errPatternTooMany)
 	}
@@ -324,6 +338,7 @@ func (p *pattern) open(s, i, kind int) int {
 	return end
 }
 
+// close ends the innermost open capture before s.
 func (p *pattern) close(s, i int) int {
 	for c := p.level - 1; c >= 0; c-- {
 		if p.captures[c].length == captureOpen {
@@ -360,14 +375,14 @@ func (p *pattern) balance(s, i int) int {
 	return noMatch
 }
 
-// frontier matches %f[set]; i is where the set is. It gives the position in the pattern after it.
-func (p *pattern) frontier(s, i int) int {
+// frontier matches %f[set]; i is where the set is. It gives s and the position in the pattern after the set.
+func (p *pattern) frontier(s, i int) (int, int) {
 	if i >= len(p.pattern) || p.pattern[i] != '[' {
-		return p.fail(errPatternFrontier)
+		return p.fail(errPatternFrontier), 0
 	}
 	end := p.setEnd(i)
 	if end == noMatch {
-		return noMatch
+		return noMatch, 0
 	}
 	before, after := byte(0), byte(0)
 	if s > 0 {
@@ -377,9 +392,9 @@ func (p *pattern) frontier(s, i int) int {
 		after = p.subject[s]
 	}
 	if p.inSet(before, i, end) || !p.inSet(after, i, end) {
-		return noMatch
+		return noMatch, 0
 	}
-	return end
+	return s, end
 }
 
 // back matches what the capture with the digit n has matched.

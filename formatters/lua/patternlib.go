@@ -126,8 +126,10 @@ func stringGsub(l *vm.LState) int {
 		}
 		if end != noMatch {
 			n++
+			before := len(out)
 			out = p.appendReplacement(l, out, with, at, end)
-			runOf(l).mustMake(l, len(out)-min(len(out), at)) // counts what the replacements add
+			runOf(l).mustSpend(l, (len(out)-before)/16)
+			mustFit(l, len(out))
 		}
 		switch {
 		case end != noMatch && end > at:
@@ -195,9 +197,7 @@ func (p *pattern) expand(l *vm.LState, out []byte, with string, start, end int) 
 		default:
 			out = append(out, p.captured(int(c-'1')).String()...)
 		}
-		if len(out) > maxString {
-			runOf(l).mustMake(l, len(out))
-		}
+		mustFit(l, len(out))
 	}
 	return out
 }

@@ -22,10 +22,11 @@ func Compile(source string) (*Program, error) {
 	if len(source) > messages.MaxFormatterSource {
 		return nil, compileError(0, "the script has %d bytes, more than %d: shorten it", len(source), messages.MaxFormatterSource)
 	}
-	if err := checkTokens(source); err != nil {
+	text, lastLine, err := checkTokens(source)
+	if err != nil {
 		return nil, err
 	}
-	return compile(source)
+	return compile(text, lastLine)
 }
 
 // DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the result has the data and the error is not nil.
@@ -151,7 +152,7 @@ func (s *session) normalize(data vm.LValue) ([]json.RawMessage, []string, error)
 	if !ok {
 		return nil, nil, result.refuse("data is a %s: return a measurement such as {data = {air = {temperature = 21.5}}}, or a list of them", result.table.RawGetString("data").Type())
 	}
-	measurements, isList := s.elements(given)
+	measurements, isList := elements(given)
 	if !isList {
 		measurements = []vm.LValue{given}
 	}

@@ -17,7 +17,7 @@ const (
 	maxSteps     = 20_000_000 // instructions and steps of library functions; some 0.3 s
 	maxMemory    = 32 << 20   // bytes of heap that a call may add
 	maxString    = 256 << 10  // bytes of one string
-	maxArray     = 1 << 16    // highest index that is kept in the array part of a table
+	maxArray     = 1 << 14    // indices from here on are not kept in the array part of a table, and # does not see them
 	maxCallDepth = 200        // nested Lua and library calls
 	maxRegistry  = 1 << 16    // values on the stack of the virtual machine
 	maxResults   = 8000       // values that one library call gives back, as in Lua 5.1
@@ -50,7 +50,6 @@ type run struct {
 	stop            <-chan struct{} // nil while the script may go on
 	err             error
 
-	null   *vm.LUserData        // json.null of this call; nil until it is needed
 	shapes map[*vm.LTable]shape // what json.array and json.object said
 }
 
@@ -64,6 +63,7 @@ func newRun(ctx context.Context) *run {
 // runOf is the run that a library function serves.
 func runOf(l *vm.LState) *run { return l.Context().(*run) }
 
+// closed ends every run that has hit a limit.
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // Done counts an instruction.
@@ -96,12 +96,18 @@ func (r *run) mustSpend(l *vm.LState, steps int) {
 
 // mustMake refuses a string of n bytes if it is too long, and counts the making of it.
 func (r *run) mustMake(l *vm.LState, n int) {
+	mustFit(l, n)
+	r.mustSpend(l, n/64)
+}
+
+// mustFit refuses a string of n bytes if it is too long.
+func mustFit(l *vm.LState, n int) {
 	if n > maxString {
 		l.RaiseError("a string of %d bytes is too long: at most %d", n, maxString)
 	}
-	r.mustSpend(l, n/16)
 }
 
+// check looks at the limits and sets when to look again.
 func (r *run) check() {
 	r.next = r.steps + checkEvery
 	if r.err != nil {
@@ -154,6 +160,9 @@ func (r *run) blame(err error) error {
 	}
 	switch o := raised.Object.(type) {
 	case vm.LString, vm.LNumber:
+		if o == vm.LValue(vm.LString("lua callstack overflow")) {
+			return messages.Invalid("formatter_limit", "functions call one another more than %d deep: look for a recursion that never ends", maxCallDepth)
+		}
 		return messages.Invalid("formatter_error", "%s", clip(o.String()))
 	default:
 		return messages.Invalid("formatter_error", "the script called error with a %s: call it with a string", o.Type())

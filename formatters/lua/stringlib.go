@@ -155,11 +155,13 @@ func stringFormat(l *vm.LState) int {
 			l.RaiseError("invalid format: %%%s has no conversion", format[i:])
 		}
 		argument++
+		before := len(out)
 		out = append(out, formatOne(l, spec, format[end], argument)...)
-		runOf(l).mustMake(l, len(out)-min(len(out), maxString/2))
+		runOf(l).mustSpend(l, 1+(len(out)-before)/16)
+		mustFit(l, len(out))
 		i = end
 	}
-	runOf(l).mustMake(l, len(out))
+	mustFit(l, len(out))
 	l.Push(vm.LString(out))
 	return 1
 }

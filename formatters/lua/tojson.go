@@ -45,15 +45,23 @@ type step struct {
 // object writes a table, as an object even if its keys are 1 to n.
 func (w *writer) object(t *vm.LTable) (json.RawMessage, error) {
 	w.buf = nil
-	if err := w.table(t, objectShape); err != nil {
-		return nil, err
+	err := w.table(t, objectShape)
+	if err == nil {
+		err = w.checkSize()
 	}
-	return w.buf, nil
+	return w.buf, err
+}
+
+func (w *writer) checkSize() error {
+	if len(w.buf) > messages.MaxFormatterOutput {
+		return messages.Invalid("formatter_output", "%s is larger than %d bytes of JSON: return less", w.root, messages.MaxFormatterOutput)
+	}
+	return nil
 }
 
 func (w *writer) value(v vm.LValue) error {
-	if len(w.buf) > messages.MaxFormatterOutput {
-		return messages.Invalid("formatter_output", "%s is larger than %d bytes of JSON: return less", w.root, messages.MaxFormatterOutput)
+	if err := w.checkSize(); err != nil {
+		return err
 	}
 	if err := w.spend(4); err != nil {
 		return w.blame(err)
@@ -72,10 +80,7 @@ func (w *writer) value(v vm.LValue) error {
 		w.buf = append(w.buf, "null"...)
 	case *vm.LTable:
 		return w.table(v, w.shapes[v])
-	case *vm.LUserData:
-		if v != w.null {
-			return w.refuse("is a userdata")
-		}
+	case *vm.LUserData: // jsonNull; there is no other
 		w.buf = append(w.buf, "null"...)
 	default:
 		return w.refuse("is a " + v.Type().String())
@@ -133,7 +138,7 @@ func (w *writer) table(t *vm.LTable, as shape) error {
 	w.inside = append(w.inside, t)
 	defer func() { w.inside = w.inside[:len(w.inside)-1] }()
 	if as != objectShape {
-		if list, ok := w.elements(t); ok && (len(list) > 0 || as == arrayShape) {
+		if list, ok := elements(t); ok && (len(list) > 0 || as == arrayShape) {
 			return w.array(list)
 		}
 		if as == arrayShape {
@@ -144,7 +149,7 @@ func (w *writer) table(t *vm.LTable, as shape) error {
 }
 
 // elements gives what is in t if its keys are exactly 1 to n; n may be 0.
-func (r *run) elements(t *vm.LTable) ([]vm.LValue, bool) {
+func elements(t *vm.LTable) ([]vm.LValue, bool) {
 	var out []vm.LValue
 	ok := true
 	t.ForEach(func(k, v vm.LValue) {

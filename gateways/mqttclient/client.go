@@ -276,8 +276,7 @@ func (c *Client) takeDownlinks() {
 func (c *Client) downlink(r request) {
 	ctx, cancel := context.WithTimeout(c.ctx, downlinkTimeout)
 	defer cancel()
-	err := c.handle(ctx, r.message.Payload(), r.replace)
-	if code := messages.CodeOf(err); err == nil || code != messages.CodeUnavailable && code != messages.CodeInternal {
+	if gateways.Settled(c.handle(ctx, r.message.Payload(), r.replace)) {
 		r.message.Ack()
 	}
 }

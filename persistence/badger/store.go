@@ -113,6 +113,17 @@ func (s *Store) enter(ctx context.Context) error {
 
 func (s *Store) leave() { s.calls.Done() }
 
+// Ready says why the store takes no writes at present; nil if it does.
+func (s *Store) Ready() error {
+	if err := s.failure.Load(); err != nil {
+		return err
+	}
+	if err := s.full.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
 // fail makes the store refuse all writes from now on.
 func (s *Store) fail(err error) {
 	e := messages.Errorf(messages.CodeUnavailable, "store_failed", "the store can't write any more and must be restarted: %w", err)

@@ -119,7 +119,7 @@ func (r *Registry) erase(ctx context.Context, docs []messages.Document) error {
 			pairs[pair] = doc.ID
 		}
 	}
-	if err := r.store.WriteDocuments(context.WithoutCancel(ctx), writes); err != nil {
+	if err := r.commit(ctx, writes); err != nil {
 		return err
 	}
 	r.index.change(func() {

@@ -8,6 +8,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -146,12 +147,32 @@ func (r *Registry) write(ctx context.Context, at place, writes []messages.Write,
 	lock := &r.stripes[maphash.String(r.seed, string(at.kind)+at.id)%uint64(len(r.stripes))]
 	lock.Lock()
 	defer lock.Unlock()
-	if err := r.store.WriteDocuments(context.WithoutCancel(ctx), writes); err != nil {
+	if err := r.commit(ctx, writes); err != nil {
 		return fmt.Errorf("write %s %s: %w", at.kind, at.id, err)
 	}
 	r.index.change(apply)
 	r.emit(messages.Change{Kind: at.kind, ID: at.id, Deleted: writes[0].Value == nil})
 	return nil
+}
+
+// commit writes. It can fail although everything was written, when only the answer got lost. Memory would then lack what is in the store, so the
+// store is asked. All writes are done or none, hence the first one tells.
+func (r *Registry) commit(ctx context.Context, writes []messages.Write) error {
+	ctx = context.WithoutCancel(ctx)
+	err := r.store.WriteDocuments(ctx, writes)
+	if err == nil || errors.Is(err, messages.ErrConflict) {
+		return err
+	}
+	doc, readErr := r.store.GetDocument(ctx, writes[0].Kind, writes[0].ID)
+	switch {
+	case errors.Is(readErr, messages.ErrNotFound):
+		if writes[0].Value == nil {
+			return nil
+		}
+	case readErr == nil && writes[0].Value != nil && bytes.Equal(doc.Value, writes[0].Value):
+		return nil
+	}
+	return err
 }
 
 // enter keeps the application from being deleted until leave is called, so that nothing is left behind in a deleted one.

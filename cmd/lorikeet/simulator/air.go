@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lorikeet/messages"
@@ -33,6 +34,7 @@ type Air struct {
 	byAddr   map[messages.DevAddr][]*Device
 	joins    map[joinKey]*Device
 	timers   sync.WaitGroup
+	waiting  atomic.Int64 // downlinks whose window is not open yet
 	done     chan struct{}
 }
 
@@ -180,9 +182,11 @@ func (a *Air) deliver(g *Gateway, p TxPacket) {
 	wait := time.Duration(int32(p.Timestamp-g.counter-uint32(time.Since(g.start).Microseconds()))) * time.Microsecond
 	g.mu.Unlock()
 	a.timers.Add(1)
+	a.waiting.Add(1)
 	timer := time.NewTimer(wait)
 	go func() {
 		defer a.timers.Done()
+		defer a.waiting.Add(-1)
 		defer timer.Stop()
 		select {
 		case <-timer.C:

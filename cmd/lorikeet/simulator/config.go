@@ -70,7 +70,7 @@ type Config struct {
 	FaultShare float64
 	FaultRX1   bool
 
-	PrintEvents bool // writes each event to the output
+	Event func(topic string, payload []byte) // is shown each event as it arrives; it must not block; nil: not wanted
 }
 
 // DefaultConfig is a small run against a server on this machine. AdminKey is still to be set.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -133,13 +132,13 @@ func (t *tracker) wait(ctx context.Context) {
 }
 
 // watch connects to the MQTT broker and feeds the tracker. It returns once the subscriptions are granted.
-func watch(ctx context.Context, cfg Config, apiKey string, t *tracker, out io.Writer) (mqtt.Client, error) {
+func watch(ctx context.Context, cfg Config, apiKey string, t *tracker) (mqtt.Client, error) {
 	filter := "v3/" + cfg.ApplicationID + "/devices/+/"
 	filters := map[string]byte{filter + "up": cfg.QoS, filter + "join": cfg.QoS, filter + "down/+": cfg.QoS}
 	handle := func(_ mqtt.Client, m mqtt.Message) {
 		t.arrive(m.Topic(), m.Payload())
-		if cfg.PrintEvents {
-			fmt.Fprintf(out, "%s %s\n", m.Topic(), m.Payload())
+		if cfg.Event != nil {
+			cfg.Event(m.Topic(), m.Payload())
 		}
 	}
 	subscribed := make(chan error, 1)

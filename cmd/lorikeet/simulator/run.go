@@ -58,8 +58,7 @@ type push struct {
 	number uint64
 }
 
-// Run provisions the devices, lets them join and send, and compares what the server made of it with what was sent. Progress and,
-// if asked for, events are written to out. It stops early when ctx ends, and then gives what it saw and ctx's error. An error says that
+// Run provisions the devices, lets them join and send, and compares what the server made of it with what was sent. Progress is written to out. It stops early when ctx ends, and then gives what it saw and ctx's error. An error says that
 // the run could not be done; a server that loses or repeats things is not an error but in the Report (see Report.Problems).
 func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	if err := cfg.Validate(); err != nil {
@@ -89,7 +88,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	}
 	defer cleanUp()
 	if cfg.MQTT != "" {
-		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events, lines); err != nil {
+		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events); err != nil {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
@@ -295,7 +294,7 @@ func (d *Device) rxDelay() time.Duration {
 	return d.mac.RXDelay()
 }
 
-// drain waits for the events that are missing, the answers and repetitions of confirmed uplinks, and pushed downlinks.
+// drain waits for the events that are missing, the answers and repetitions of confirmed uplinks, and downlinks that radio gateways have taken.
 func (r *run) drain(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.repeat()
@@ -320,8 +319,11 @@ func (r *run) repeating() bool {
 	return len(kept) > 0
 }
 
-// settled says whether the radio gateways have all PUSH_ACKs.
+// settled says whether the radio gateways have all PUSH_ACKs and have sent what they took.
 func (r *run) settled() bool {
+	if r.air.waiting.Load() > 0 {
+		return false
+	}
 	for _, g := range r.gateways {
 		if s := g.Stats(); s.Acknowledged < s.Sent {
 			return false

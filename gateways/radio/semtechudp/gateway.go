@@ -14,8 +14,9 @@ import (
 
 // radioGateway is what the server knows of one radio gateway that sent something.
 type radioGateway struct {
-	eui   messages.EUI64
-	limit *rate.Limiter
+	eui messages.EUI64
+	// Two rates, so that a flood in the name of the radio gateway does not use up its own.
+	limit, strangers *rate.Limiter
 
 	mu           sync.Mutex
 	version      uint8
@@ -68,13 +69,26 @@ type Connection struct {
 	RoundTrips []time.Duration
 }
 
-func (g *radioGateway) pushed(version uint8, now time.Time) {
+// allow counts a datagram from the address downlinks go to, or from any other, and says whether it is within the rate.
+func (g *radioGateway) allow(from netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	own := g.pullAddr.IsValid() && g.pullAddr.Addr() == from
+	g.mu.Unlock()
+	if own {
+		return g.limit.AllowN(now, 1)
+	}
+	return g.strangers.AllowN(now, 1)
+}
+
+// pushed notes a PUSH_DATA. own is true if it comes from the IP address downlinks go to: only then its tmst says what time the concentrator has.
+func (g *radioGateway) pushed(from netip.Addr, version uint8, now time.Time) (own bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.lastPull.IsZero() {
 		g.version = version
 	}
 	g.lastPush = now
+	return g.pullAddr.IsValid() && g.pullAddr.Addr() == from
 }
 
 // pulled takes the source of a PULL_DATA as the way downlinks go. It refuses another IP address while the present one was
@@ -99,12 +113,12 @@ func (g *radioGateway) path(now time.Time, expiry time.Duration) (to netip.AddrP
 	return g.pullAddr, g.version, g.pullAddr.IsValid() && now.Sub(g.lastPull) <= expiry
 }
 
-func (g *radioGateway) received(f *messages.Frame) {
+func (g *radioGateway) received(f *messages.Frame, own bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.uplinks++
 	g.lastUplink = f.ReceivedAt
-	if f.Rx[0].UplinkToken != nil {
+	if own && f.Rx[0].UplinkToken != nil {
 		g.clock = concentrator{tmst: f.Settings.Timestamp, at: f.ReceivedAt, board: f.Rx[0].Board}
 	}
 }
@@ -157,8 +171,8 @@ func (g *radioGateway) forget(token uint16) {
 	delete(g.pending, token)
 }
 
-// answered hands the result of a TX_ACK to whoever waits for it.
-func (g *radioGateway) answered(token uint16, from netip.Addr, result messages.TxError, now time.Time) (reason string) {
+// answered hands the result of a TX_ACK with this body to whoever waits for it. The body is read only if someone does.
+func (g *radioGateway) answered(token uint16, from netip.Addr, body []byte, now time.Time) (reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t, ok := g.pending[token]
@@ -171,7 +185,7 @@ func (g *radioGateway) answered(token uint16, from netip.Addr, result messages.T
 	delete(g.pending, token)
 	g.roundTrips[g.roundTripN%roundTripWindow] = now.Sub(t.sentAt)
 	g.roundTripN++
-	t.answer <- result
+	t.answer <- parseTxAck(body)
 	return ""
 }
 
@@ -239,13 +253,14 @@ func (t *table) get(eui messages.EUI64) *radioGateway {
 }
 
 // add gives nil if the table is full; there is always room for a radio gateway that the registry knows.
-func (t *table) add(eui messages.EUI64, known bool, limit *rate.Limiter, now time.Time) *radioGateway {
+func (t *table) add(eui messages.EUI64, known bool, perSecond float64, now time.Time) *radioGateway {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !known && len(t.gateways) >= maxGateways {
 		return nil
 	}
-	g := &radioGateway{eui: eui, limit: limit, since: now}
+	burst := max(1, int(2*perSecond))
+	g := &radioGateway{eui: eui, limit: rate.NewLimiter(rate.Limit(perSecond), burst), strangers: rate.NewLimiter(rate.Limit(perSecond), burst), since: now}
 	t.gateways[eui] = g
 	return g
 }

@@ -179,11 +179,13 @@ func parseTxAck(body []byte) messages.TxError {
 	if doc.kind != object {
 		return messages.TxUnknown
 	}
-	for c := walk(doc); c.next(); {
+	c := walk(doc)
+	for c.next() {
 		if string(c.key) != "txpk_ack" || c.val.kind != object {
 			continue
 		}
-		for m := walk(c.val); m.next(); {
+		m := walk(c.val)
+		for m.next() {
 			if string(m.key) != "error" {
 				continue
 			}
@@ -196,8 +198,9 @@ func parseTxAck(body []byte) messages.TxError {
 			}
 			return txError(name)
 		}
+		c.bad = c.bad || m.bad
 	}
-	if doc.cut {
+	if c.bad {
 		return messages.TxUnknown
 	}
 	return messages.TxOK

@@ -31,6 +31,7 @@ type job struct {
 	location *messages.Location
 	body     []byte
 	at       time.Time
+	own      bool // from the IP address downlinks go to
 }
 
 func (s *Server) read(ctx context.Context, conn *net.UDPConn) {
@@ -107,8 +108,8 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 		}
 		return ack(h), true
 	}
-	gw.pushed(h.version, now)
-	s.enqueue(job{gw: gw, id: id, location: location, body: body, at: now})
+	own := gw.pushed(from.Addr(), h.version, now)
+	s.enqueue(job{gw: gw, id: id, location: location, body: body, at: now, own: own})
 	return ack(h), true
 }
 
@@ -123,12 +124,11 @@ func (s *Server) admit(eui messages.EUI64, from netip.AddrPort, now time.Time) (
 		if !known && !s.table.allowUnknown(from.Addr(), now, rate.Limit(s.cfg.UnknownRate), s.cfg.UnknownBurst) {
 			return nil, "", nil, dropUnknownRate
 		}
-		limit := rate.NewLimiter(rate.Limit(s.cfg.MaxRate), max(1, int(2*s.cfg.MaxRate)))
-		if gw = s.table.add(eui, known, limit, now); gw == nil {
+		if gw = s.table.add(eui, known, s.cfg.MaxRate, now); gw == nil {
 			return nil, "", nil, dropUnknownRate
 		}
 	}
-	if !gw.limit.AllowN(now, 1) {
+	if !gw.allow(from.Addr(), now) {
 		return nil, "", nil, dropRate
 	}
 	if !known {
@@ -150,7 +150,11 @@ func (s *Server) acknowledged(h header, body []byte, from netip.AddrPort, now ti
 		s.dropDatagram(dropUnmatched)
 		return
 	}
-	if reason := gw.answered(h.token, from.Addr(), parseTxAck(body), now); reason != "" {
+	if !gw.allow(from.Addr(), now) {
+		s.dropDatagram(dropRate)
+		return
+	}
+	if reason := gw.answered(h.token, from.Addr(), body, now); reason != "" {
 		s.dropDatagram(reason)
 	}
 }
@@ -238,7 +242,7 @@ func (s *Server) processPackets(j job, list value, p *rxpk, ids *mathrand.ChaCha
 			continue
 		}
 		f := p.frame(j.gw, j.id, j.location, j.at, correlationID(j.at, ids))
-		j.gw.received(&f)
+		j.gw.received(&f, j.own)
 		s.metrics.frames.Inc()
 		s.cfg.Sink.HandleFrame(f)
 	}

@@ -61,64 +61,24 @@ type antenna struct {
 	etime          []byte
 }
 
+// rxpkParts are members that have a meaning only together with others.
+type rxpkParts struct {
+	modu, codr, data []byte
+	datr, signals    value
+	size             int64 // -1 if it is not told
+}
+
 // parse reads one element of the rxpk array; reason says why it is no uplink, or is empty. now bounds the clock of the radio gateway.
 func (p *rxpk) parse(v value, now time.Time) (reason string) {
 	*p = rxpk{crc: 1, n: 1}
 	if v.kind != object {
 		return dropJSON
 	}
-	var modu, codr, data []byte
-	var datr, signals value
-	size := int64(-1)
+	parts := rxpkParts{size: -1}
 	c := walk(v)
 	for c.next() {
-		if p.antennas[0].member(&c) {
-			continue
-		}
-		switch string(c.key) {
-		case "rssi":
-			p.antennas[0].setRSSI(c.val)
-		case "time":
-			p.time = parseTime(c.val, now)
-		case "tmms":
-			if ms, ok := c.val.integer(); ok && ms > 0 {
-				p.gpsTime = plausible(gpsEpoch.Add(time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond)))*time.Millisecond-gpsLeap), now)
-			}
-		case "tmst":
-			// Modulo 2^32: printed with %d it is negative in half of the cases.
-			if n, ok := c.val.integer(); ok {
-				p.tmst, p.hasTmst = uint32(n), true
-			}
-		case "freq":
-			if f, ok := c.val.float(); ok && f > 0 && f < 10_000 {
-				p.freq = uint64(math.Round(f * 1e6))
-			}
-		case "rfch":
-			p.rfch = c.val.small()
-		case "brd":
-			p.brd = c.val.small()
-		case "aesk":
-			p.aesk, _ = c.val.label()
-		case "stat":
-			if n, ok := c.val.integer(); ok {
-				p.crc = n
-			}
-		case "modu":
-			modu, _ = c.val.str()
-		case "datr":
-			datr = c.val
-		case "codr":
-			codr, _ = c.val.str()
-		case "hpw":
-			p.hpw = c.val.small()
-		case "size":
-			if n, ok := c.val.integer(); ok {
-				size = n
-			}
-		case "data":
-			data, _ = c.val.str()
-		case "rsig":
-			signals = c.val
+		if !p.antennas[0].member(&c) && !p.member(&c, now) {
+			parts.member(&c)
 		}
 	}
 	switch {
@@ -130,11 +90,68 @@ func (p *rxpk) parse(v value, now time.Time) (reason string) {
 		return dropFrequency
 	}
 	var ok bool
-	if p.dr, ok = parseDataRate(modu, datr, codr); !ok {
+	if p.dr, ok = parseDataRate(parts.modu, parts.datr, parts.codr); !ok {
 		return dropDataRate
 	}
-	p.parseSignals(signals)
-	return p.parseData(data, size)
+	p.parseSignals(parts.signals)
+	return p.parseData(parts.data, parts.size)
+}
+
+// member takes the members that stand for themselves.
+func (p *rxpk) member(c *cursor, now time.Time) bool {
+	switch string(c.key) {
+	case "rssi":
+		p.antennas[0].setRSSI(c.val)
+	case "time":
+		p.time = parseTime(c.val, now)
+	case "tmms":
+		if ms, ok := c.val.integer(); ok && ms > 0 {
+			p.gpsTime = plausible(gpsEpoch.Add(time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond)))*time.Millisecond-gpsLeap), now)
+		}
+	case "tmst":
+		// Modulo 2^32: printed with %d it is negative in half of the cases.
+		if n, ok := c.val.integer(); ok {
+			p.tmst, p.hasTmst = uint32(n), true
+		}
+	case "freq":
+		if f, ok := c.val.float(); ok && f > 0 && f < 4_000 { // more does not fit into 32 bits of Hz
+			p.freq = uint64(math.Round(f * 1e6))
+		}
+	case "rfch":
+		p.rfch = c.val.small()
+	case "brd":
+		p.brd = c.val.small()
+	case "aesk":
+		p.aesk, _ = c.val.label()
+	case "stat":
+		if n, ok := c.val.integer(); ok {
+			p.crc = n
+		}
+	case "hpw":
+		p.hpw = c.val.small()
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *rxpkParts) member(c *cursor) {
+	switch string(c.key) {
+	case "modu":
+		p.modu, _ = c.val.str()
+	case "datr":
+		p.datr = c.val
+	case "codr":
+		p.codr, _ = c.val.str()
+	case "size":
+		if n, ok := c.val.integer(); ok {
+			p.size = n
+		}
+	case "data":
+		p.data, _ = c.val.str()
+	case "rsig":
+		p.signals = c.val
+	}
 }
 
 // parseSignals reads rsig: one element for each antenna, which takes the place of the values outside of it.
@@ -142,12 +159,13 @@ func (p *rxpk) parseSignals(v value) {
 	if v.kind == absent {
 		return
 	}
+	outer := p.antennas[0]
 	n := 0
 	for c := each(v); c.next() && n < maxAntennas; {
 		if c.val.kind != object || c.val.cut {
 			continue
 		}
-		a := antenna{channel: p.antennas[0].channel}
+		a := antenna{channel: outer.channel}
 		for m := walk(c.val); m.next(); {
 			if !a.member(&m) && string(m.key) == "rssic" {
 				a.setRSSI(m.val)

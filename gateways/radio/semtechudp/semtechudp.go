@@ -5,6 +5,7 @@
 //
 // The protocol has no authentication. Whoever knows an EUI can send frames in its name; the MIC of each frame is what decides.
 // Downlinks go to the source of the latest PULL_DATA, which can't move to another IP address while the present one is alive.
+// What comes from other addresses is taken, within a rate of its own, but never says what time the concentrator has.
 package semtechudp
 
 import (
@@ -66,7 +67,9 @@ type Config struct {
 	// TxAckTimeout bounds the wait for TX_ACK if the context of Send does not, default 5 s.
 	TxAckTimeout time.Duration
 
-	MaxRate      float64 // datagrams per second of one radio gateway, default 5000; bursts of twice as many
+	// MaxRate is how many datagrams per second one radio gateway may send from the IP address of its PULL_DATA, and as many again from all others;
+	// default 5000, bursts of twice as many.
+	MaxRate      float64
 	UnknownRate  float64 // radio gateways per second that one IP address may bring to AutoRegister, default 5
 	UnknownBurst int     // default 250
 }
@@ -255,7 +258,9 @@ func (s *Server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 		s.cfg.Log.Warn("radio gateway answers no downlinks; too many are waiting for TX_ACK", "gateway_eui", req.GatewayEUI)
 		return messages.TxUnknown
 	}
-	defer g.forget(token)
+	if version != 1 {
+		defer g.forget(token)
+	}
 	datagram, err := appendPullResp(make([]byte, 0, 768), version, token, req)
 	if err != nil {
 		s.cfg.Log.Error("downlink can't be told to the radio gateway", "gateway_eui", req.GatewayEUI, "error", err)

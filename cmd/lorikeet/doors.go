@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"lorikeet/actors"
+	"lorikeet/gateways/broker"
+	"lorikeet/gateways/mqttclient"
+	"lorikeet/gateways/natsclient"
+	"lorikeet/gateways/radio/semtechudp"
+	"lorikeet/gateways/rest"
+	"lorikeet/gateways/webhook"
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+	"lorikeet/persistence/registry"
+)
+
+// startDoors opens the doors for people and programs, and the one for radio gateways last: what comes in there is delivered from the first frame on.
+func (s *server) startDoors(ctx context.Context) error {
+	if err := s.startBroker(ctx); err != nil {
+		return err
+	}
+	s.cleaner = newCleaner(s.devices, s.registry, s.store, s.log.With("component", "cleaner"))
+	s.unwatch = s.registry.Watch(s.registryChanged)
+	if err := s.startFeeds(ctx); err != nil {
+		return err
+	}
+	s.cleaner.start(ctx)
+	if err := s.startREST(); err != nil {
+		return err
+	}
+	return s.startUDP(ctx)
+}
+
+func (s *server) startBroker(context.Context) (err error) {
+	if s.cfg.MQTT.Listen == "" {
+		return nil
+	}
+	s.broker, err = broker.Open(broker.Config{
+		Listen: s.cfg.MQTT.Listen, MaxConnections: s.cfg.MQTT.MaxConnections, Authorize: s.registry.Authorize,
+		ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices, Log: s.log.With("component", "broker"), Registerer: s.metrics,
+	})
+	return err
+}
+
+// startFeeds shows the broker the events of every application.
+func (s *server) startFeeds(ctx context.Context) error {
+	if s.broker == nil {
+		return nil
+	}
+	s.feeds = newFeeds(s.store, s.broker.Publish, s.log.With("component", "feeds"))
+	apps, err := s.registry.Applications(ctx)
+	if err != nil {
+		return err
+	}
+	for _, app := range apps {
+		s.feeds.start(app.IDs.ApplicationID)
+	}
+	return nil
+}
+
+// registryChanged is called after each write of the registry and must not block.
+func (s *server) registryChanged(c messages.Change) {
+	s.devices.RegistryChanged(c)
+	s.connector.changed(c)
+	s.cleaner.changed(c)
+	if s.broker == nil || s.feeds == nil {
+		return
+	}
+	switch {
+	case c.Kind == messages.KindAPIKey:
+		s.broker.KeyChanged(c.ID)
+	case c.Kind == messages.KindApplication && c.Deleted:
+		s.feeds.end(c.ID)
+		s.broker.ApplicationDeleted(c.ID)
+	case c.Kind == messages.KindApplication:
+		s.feeds.start(c.ID)
+	}
+}
+
+func (s *server) startREST() (err error) {
+	s.rest, err = rest.Open(rest.Config{
+		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		Ready: s.store.Ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log.With("component", "rest"), Registerer: s.metrics,
+	})
+	return err
+}
+
+func checkPubSub(p v3.PubSub) error {
+	if p.MQTT != nil {
+		return mqttclient.Check(p)
+	}
+	return natsclient.Check(p)
+}
+
+// integrationHealth is what REST shows of a running integration; nil if it does not run.
+func (s *server) integrationHealth(kind, app, id string) json.RawMessage {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	st, ok := s.integrations.Status(ctx, integrationKey(kind, app, id))
+	if !ok {
+		return nil
+	}
+	return webhook.Health(st.FailedAttempts, st.LastFailedAt, st.LastError)
+}
+
+func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {
+	if s.udp == nil {
+		return v3.GatewayConnectionStats{}, false
+	}
+	c, ok := s.udp.Gateway(eui)
+	if !ok {
+		return v3.GatewayConnectionStats{}, false
+	}
+	return connectionStats(c), true
+}
+
+// publicMQTT is the address that mqtt-connection-info tells.
+func (s *server) publicMQTT() string {
+	if s.broker == nil {
+		return ""
+	}
+	if s.cfg.MQTT.PublicAddress != "" {
+		return s.cfg.MQTT.PublicAddress
+	}
+	_, port, err := net.SplitHostPort(s.broker.Addr())
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort("localhost", port)
+}
+
+// radioSink hands frames to the ingress. The door itself keeps what radio gateways say of themselves.
+type radioSink struct{ *actors.Ingress }
+
+func (radioSink) HandleStatus(messages.GatewayStatus) {}
+
+// radioRegistry lets the door register radio gateways on first sight.
+type radioRegistry struct{ *registry.Registry }
+
+func (r radioRegistry) Register(ctx context.Context, eui messages.EUI64) error {
+	return r.RegisterSeenGateway(ctx, eui)
+}
+
+func (s *server) startUDP(ctx context.Context) error {
+	if s.cfg.UDP.Listen == "" {
+		return nil
+	}
+	udp, err := semtechudp.New(semtechudp.Config{
+		Listen: s.cfg.UDP.Listen, Sink: radioSink{s.ingress}, Registry: radioRegistry{s.registry}, AutoRegister: s.cfg.UDP.AutoRegister,
+		Log: s.log.With("component", "semtechudp"), Registerer: s.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("radio gateways: %w", err)
+	}
+	s.udp = udp // before the first frame can ask for an answer
+	if err := udp.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("radio gateways: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+// Package broker is the embedded MQTT server, 3.1.1 and 5, for the applications of this server: they read their events and send downlinks on the topics
+// of The Things Stack v3.
+//
+// The MQTT library does the protocol: it reads, checks and answers packets. What goes out to subscribers does not pass through it. Sessions, subscriptions
+// and the delivery of events are in session.go and application.go, so that an event is matched once, copied once for each subscriber, never waits for
+// one of them, and keeps its order and its packet id until it is confirmed.
+//
+// What the qualities of service mean here: QoS 0, an event is sent once to whoever is connected. QoS 1 and 2, it is kept in memory and in order until the
+// client confirms it, over reconnects of a session that is kept, not over a restart of the server. A client that reads too slowly is cut, a session that
+// is absent for too many events is given up, and its client sees that when it finds no session; neither loses anything without a sign.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lorikeet/gateways"
+	"lorikeet/messages"
+)
+
+// Config of a Server. Authorize, ApplicationExists and Downlinks are required; a zero number means its default.
+type Config struct {
+	Listen string // address to listen on, e.g. ":1883"
+	// MaxConnections in all, default 10000; half of them may come from one address.
+	MaxConnections int
+	// Authorize finds out what an API key may do. An error with CodeUnavailable lets the client try again, any other one refuses it.
+	Authorize func(ctx context.Context, key string) (messages.Access, error)
+	// ApplicationExists is asked at each login.
+	ApplicationExists func(id string) bool
+	Downlinks         gateways.Downlinks
+	Log               *slog.Logger          // nil: none
+	Registerer        prometheus.Registerer // nil: no metrics
+
+	// ConnectTimeout is the time for a connection to log in, default 5 s.
+	ConnectTimeout time.Duration
+	// CommandTimeout is the time for a downlink request to become durable, default 5 s. After it the client is disconnected without an answer.
+	CommandTimeout time.Duration
+	// WriteTimeout is how long a client may not read while something is to be sent, default 10 s.
+	WriteTimeout time.Duration
+	// WriteBuffer is how much may wait to be written to one client, in bytes, default 8 MiB. All together may have 32 times that.
+	WriteBuffer int
+}
+
+func (c *Config) setDefaults() {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 10000
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if c.CommandTimeout == 0 {
+		c.CommandTimeout = 5 * time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 10 * time.Second
+	}
+	if c.WriteBuffer == 0 {
+		c.WriteBuffer = 8 << 20
+	}
+}
+
+// Server is a running MQTT server.
+type Server struct {
+	cfg        Config
+	log        *slog.Logger
+	metrics    *metrics
+	mqtt       *mqtt.Server
+	socket     net.Listener
+	doorkeeper *doorkeeper
+	memory     memory // of the write buffers
+	kept       memory // of the events that wait in sessions
+
+	ctx        context.Context // ends what runs for clients
+	cancel     context.CancelFunc
+	running    sync.WaitGroup // accepts, serves and writes; ends with the connections
+	background sync.WaitGroup // ends with ctx
+
+	apps sync.Map // of *application by id
+
+	mu          sync.Mutex
+	sessions    map[sessionKey]*session
+	closed      bool
+	revocations atomic.Int64 // a login that began before the last one is checked again
+	lastClient  atomic.Int64
+}
+
+// Open listens and serves. The error is about the address, or metrics that are registered already.
+func Open(cfg Config) (*Server, error) {
+	cfg.setDefaults()
+	s, err := newServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.socket, err = net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		_ = s.Close(context.Background())
+		return nil, fmt.Errorf("MQTT: %w", err)
+	}
+	s.running.Go(s.accept)
+	s.log.Info("MQTT is listening", "address", s.Addr())
+	return s, nil
+}
+
+// newServer makes a server without a socket.
+func newServer(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, doorkeeper: newDoorkeeper(cfg.MaxConnections)}
+	s.memory.limit, s.kept.limit = 32*int64(cfg.WriteBuffer), maxWaitingOfAll
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	capabilities := mqtt.NewDefaultServerCapabilities()
+	capabilities.MaximumPacketSize = maxPacket
+	capabilities.MaximumClientWritesPending = 1 // nothing goes out through the library's queue
+	capabilities.MaximumSessionExpiryInterval = maxSessionExpiry
+	capabilities.TopicAliasMaximum = 0
+	capabilities.Compatibilities.ObscureNotAuthorized = true
+	capabilities.Compatibilities.NoInheritedPropertiesOnAck = true
+	s.mqtt = mqtt.New(&mqtt.Options{
+		Capabilities: capabilities, Logger: slog.New(quiet{cfg.Log.Handler()}), SysTopicResendInterval: 24 * 3600, ClientNetReadBufferSize: 1024,
+	})
+	if err := s.mqtt.AddHook(&hook{server: s}, nil); err != nil {
+		return nil, fmt.Errorf("MQTT: %w", err)
+	}
+	if err := s.mqtt.Serve(); err != nil {
+		return nil, fmt.Errorf("MQTT: %w", err)
+	}
+	s.background.Go(s.recheckKeys)
+	return s, nil
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() string { return s.socket.Addr().String() }
+
+// Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
+// subscriber gets them in that order. It waits for clients that are far behind
+// while they read fast, and for others not longer than 50 ms in a second; who is too far behind is cut.
+func (s *Server) Publish(e messages.LogEntry) {
+	v, ok := s.apps.Load(e.Device.ApplicationID)
+	if !ok {
+		return
+	}
+	app := v.(*application)
+	if app.count.Load() == 0 {
+		return
+	}
+	overfull, behind := app.publish(e)
+	for _, session := range overfull {
+		s.metrics.dropped.WithLabelValues("session_full").Inc()
+		s.log.Warn("MQTT session is given up: too many events wait for its client",
+			"application_id", e.Device.ApplicationID, "client_id", shown(session.key.clientID))
+		s.drop(session, reasonQuotaExceeded)
+	}
+	if behind != nil {
+		app.wait(behind)
+	}
+}
+
+// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once, and the
+// session is dropped.
+func (s *Server) KeyChanged(keyID string) {
+	s.revoke()
+	for _, session := range s.sessionsWhere(func(k sessionKey, _ *session) bool { return k.keyID == keyID }) {
+		s.recheck(session)
+	}
+}
+
+// recheckKeys notices keys that have expired, of which no one is told.
+func (s *Server) recheckKeys() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
+			s.recheck(session)
+		}
+	}
+}
+
+// recheck asks for the rights of a session, and drops it if it has lost one. While no answer can be had, it stays; recheckKeys asks again.
+func (s *Server) recheck(session *session) {
+	read, write, err := s.rights(s.ctx, session)
+	if messages.CodeOf(err) == messages.CodeUnavailable {
+		return
+	}
+	session.mu.Lock()
+	c := session.client
+	session.mu.Unlock()
+	if err != nil || c == nil && !read || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) {
+		s.metrics.ended.WithLabelValues("rights_lost").Inc()
+		s.drop(session, reasonNotAuthorized)
+		return
+	}
+	if c != nil {
+		c.canRead.Store(read)
+		c.canWrite.Store(write)
+	}
+}
+
+// ApplicationDeleted disconnects the clients of an application and drops its sessions.
+func (s *Server) ApplicationDeleted(app string) {
+	s.revoke()
+	v, ok := s.apps.LoadAndDelete(app)
+	if !ok {
+		return
+	}
+	for _, session := range s.sessionsWhere(func(_ sessionKey, session *session) bool { return session.app == v.(*application) }) {
+		s.metrics.ended.WithLabelValues("application_deleted").Inc()
+		s.drop(session, reasonNotAuthorized)
+	}
+}
+
+// revoke makes logins that are going on ask again: each of them is either seen by what follows, or sees this.
+func (s *Server) revoke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revocations.Add(1)
+}
+
+func (s *Server) sessionsWhere(is func(sessionKey, *session) bool) (out []*session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, session := range s.sessions {
+		if is(k, session) {
+			out = append(out, session)
+		}
+	}
+	return out
+}
+
+func (s *Server) sessionCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// Close stops listening, tells the clients and waits for what they had begun, until ctx ends. Sessions are lost. No last will is carried out.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	already := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if already {
+		return nil
+	}
+	if s.socket != nil {
+		_ = s.socket.Close()
+	}
+	for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
+		s.drop(session, reasonShuttingDown)
+	}
+	s.doorkeeper.closeAll()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.running.Wait()
+		_ = s.mqtt.Close()
+	}()
+	defer s.background.Wait()
+	defer s.cancel()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		s.cancel() // commands in progress end now
+		<-ended
+		return errors.New("not every MQTT client had its answers in time; they will make their requests again")
+	}
+}
+
+// shown shortens text of a client for the log.
+func shown(text string) string {
+	if len(text) > 64 {
+		return text[:64] + "..."
+	}
+	return text
+}

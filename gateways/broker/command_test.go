@@ -1,0 +1,222 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"lorikeet/messages"
+)
+
+func TestForeignPublishIsRefusedAndCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	topics := []string{
+		"v3/app2/devices/dev1/down/push", "v3/app1@ttn/devices/dev1/down/push", "v3/app1/devices/dev1/up", "v3/app1/devices/dev1/down/queued",
+		"v3/app1/devices/DEV/down/push", "v3/app1/devices//down/push", "v3/app1/devices/dev1/down/push/x", "$SYS/broker/uptime", "$share/x/y", "x", "/",
+	}
+	for _, version := range []byte{4, 5} {
+		c := dial(t, s)
+		c.login(t, version, "c", "app1", "all")
+		c.subscribe(t, "#", 0)
+		for i, topic := range topics {
+			for qos := range byte(3) {
+				id := uint16(0)
+				if qos > 0 {
+					id = uint16(2*i) + uint16(qos)
+				}
+				c.send(t, publishPacket(topic, push, qos, id))
+				if qos == 0 {
+					continue
+				}
+				want := byte(0)
+				if version == 5 {
+					want = packets.ErrNotAuthorized.Code
+				}
+				kind := packets.Puback
+				if qos == 2 {
+					kind = packets.Pubrec
+				}
+				if ack := c.expect(t, kind); ack.ReasonCode != want || ack.PacketID != id {
+					t.Errorf("version %d, %s, QoS %d: answer to %d: %#x", version, topic, qos, ack.PacketID, ack.ReasonCode)
+				}
+			}
+		}
+		c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+		c.expect(t, packets.Pingresp)
+	}
+	if n := int(testutil.ToFloat64(s.metrics.publishes.WithLabelValues("topic_not_allowed"))); n != 6*len(topics) {
+		t.Errorf("%d counted, want %d", n, 6*len(topics))
+	}
+	if len(w.commands) != 0 {
+		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestRefusalOfMQTT5SaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	for i, r := range []struct {
+		body   string
+		err    error
+		reason byte
+		text   string
+	}{
+		{`{`, nil, packets.ErrPayloadFormatInvalid.Code, "JSON"},
+		{`{"downlinks":[{"f_port":224}]}`, nil, packets.ErrPayloadFormatInvalid.Code, "use 1 to 223"},
+		{push, messages.NotFound("device_not_found", "no such device"), packets.ErrImplementationSpecificError.Code, "no such device"},
+		{push, messages.Errorf(messages.CodeExhausted, "queue_full", "queue is full"), packets.ErrQuotaExceeded.Code, "queue is full"},
+	} {
+		for qos := byte(1); qos <= 2; qos++ {
+			if r.err != nil {
+				w.mu.Lock()
+				w.errs = []error{r.err}
+				w.mu.Unlock()
+			}
+			pk := publishPacket("v3/app1/devices/dev1/down/push", r.body, qos, uint16(10*i)+uint16(qos))
+			pk.Properties.User = []packets.UserProperty{{Key: "mine", Val: "mine"}}
+			c.send(t, pk)
+			kind := packets.Puback
+			if qos == 2 {
+				kind = packets.Pubrec
+			}
+			ack := c.expect(t, kind)
+			if ack.ReasonCode != r.reason || !strings.Contains(ack.Properties.ReasonString, r.text) {
+				t.Errorf("%s: %#x %q", r.body, ack.ReasonCode, ack.Properties.ReasonString)
+			}
+			if got := w.next(t); got.verb != "fail" {
+				t.Errorf("%+v", got)
+			}
+		}
+	}
+}
+
+func TestKeyWithoutTheRightSendsNoDownlinks(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "read")
+	c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1))
+	ack := c.expect(t, packets.Puback)
+	if ack.ReasonCode != packets.ErrNotAuthorized.Code || !strings.Contains(ack.Properties.ReasonString, "RIGHT_APPLICATION_TRAFFIC_DOWN_WRITE") {
+		t.Errorf("PUBACK %#x %q", ack.ReasonCode, ack.Properties.ReasonString)
+	}
+	if len(w.commands) != 0 {
+		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestUnavailableServerAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	for name, failure := range map[string]error{"unavailable": messages.Errorf(messages.CodeUnavailable, "disk_full", "disk is full"), "internal": errors.New("broken"), "slow": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			s, stop := unnetworked(t, w.config())
+			defer stop()
+			w.block = make(chan struct{})
+			if failure != nil {
+				close(w.block)
+				for range 100 {
+					w.errs = append(w.errs, failure)
+				}
+			}
+			for qos := range byte(3) {
+				c := pipe(t, s)
+				c.login(t, 5, "c", "app1", "all")
+				began := time.Now()
+				id := uint16(0)
+				if qos > 0 {
+					id = 1
+				}
+				c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, qos, id))
+				pk, err := c.read()
+				if err != nil || pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != reasonServerBusy {
+					t.Errorf("%s, QoS %d: got type %d, reason %#x, error %v", name, qos, pk.FixedHeader.Type, pk.ReasonCode, err)
+				}
+				c.ends(t)
+				if took := time.Since(began); took > 6*time.Second {
+					t.Errorf("%s: took %v", name, took)
+				}
+				synctest.Wait()
+			}
+			if len(w.commands) != 0 {
+				t.Errorf("%s: also %+v", name, w.next(t))
+			}
+		})
+	}
+}
+
+func TestWaitingCommandHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	w.block = make(chan struct{})
+	waiting := dial(t, s)
+	waiting.login(t, 5, "waiting", "app1", "all")
+	waiting.subscribe(t, "v3/+/devices/dev1/#", 1)
+	waiting.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1))
+	s.Publish(event1(1))
+	waiting.expect(t, packets.Publish) // even it gets its events
+	serves(t, s)
+	close(w.block)
+	waiting.expect(t, packets.Puback)
+}
+
+func TestCloseDoesNotWaitForACommandForEver(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s, err := Open(w.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.block = make(chan struct{})
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1))
+	c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_ = s.Close(ctx)
+	for { // no PUBACK for what did not happen
+		pk, err := c.read()
+		if err != nil {
+			break
+		}
+		if pk.FixedHeader.Type == packets.Puback {
+			t.Errorf("PUBACK %#x", pk.ReasonCode)
+		}
+	}
+}
+
+func TestNothingIsRetained(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	if ack := c.login(t, 5, "c", "app1", "all"); !ack.Properties.RetainAvailableFlag || ack.Properties.RetainAvailable != 0 {
+		t.Error("CONNACK offers to retain messages")
+	}
+	pk := publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1)
+	pk.FixedHeader.Retain = true
+	c.send(t, pk)
+	if ack := c.expect(t, packets.Puback); ack.ReasonCode != 0 {
+		t.Errorf("PUBACK %#x", ack.ReasonCode)
+	}
+	w.next(t)
+	c.subscribe(t, "#", 1)
+	s.Publish(event1(1))
+	if pk := c.expect(t, packets.Publish); string(pk.Payload) != `{"n":1}` || pk.FixedHeader.Retain {
+		t.Errorf("%s, retain %v", pk.Payload, pk.FixedHeader.Retain)
+	}
+}

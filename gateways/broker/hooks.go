@@ -1,0 +1,287 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"lorikeet/gateways"
+	"lorikeet/messages"
+)
+
+// Filters are handed to the library with one of these in front. It stores them and answers the client, but nothing is ever published under either.
+const (
+	granted = "granted/"
+	refused = "refused/"
+)
+
+// hook is what the MQTT library calls.
+type hook struct {
+	mqtt.HookBase
+	server *Server
+}
+
+// ID names the hook.
+func (h *hook) ID() string { return "lorikeet" }
+
+// Provides says which calls are wanted.
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnUnsubscribed, mqtt.OnPublish:
+		return true
+	}
+	return false
+}
+
+func clientOf(cl *mqtt.Client) *client {
+	c, _ := cl.Net.Conn.(*client)
+	return c
+}
+
+// OnConnect logs the client in and answers it if it is refused.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := clientOf(cl)
+	code := h.server.login(c, cl, pk)
+	// The library knows clients by this id only and would let one take over another. Here each connection is one of its own.
+	cl.ID = strconv.FormatInt(h.server.lastClient.Add(1), 10)
+	if code == packets.CodeSuccess {
+		return nil
+	}
+	_ = h.server.mqtt.SendConnack(cl, code, false, nil)
+	return code
+}
+
+// OnConnectAuthenticate comes after OnConnect, which has decided.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
+	return clientOf(cl).session != nil
+}
+
+// OnSessionEstablished comes once CONNACK is written.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	c := clientOf(cl)
+	c.session.resume(c)
+}
+
+// OnACLCheck lets every publish come to OnPublish, which can answer it, and tells filters by their mark.
+func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return write || strings.HasPrefix(topic, granted)
+}
+
+// OnPacketRead takes the confirmations of what was sent to the client from the library, which knows nothing of it. What the library gets instead is a
+// confirmation of nothing.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := clientOf(cl)
+	if c.session == nil {
+		return pk, nil
+	}
+	nothing := packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if strings.HasPrefix(pk.TopicName, "$") { // the library would give no answer
+			pk.TopicName = refused + pk.TopicName
+		}
+	case packets.Puback:
+		c.session.puback(pk.PacketID, 1)
+		return nothing, nil
+	case packets.Pubrec:
+		if reason, answer := c.session.pubrec(pk.PacketID, pk.ReasonCode >= 0x80); answer {
+			if !c.v5 {
+				reason = 0
+			}
+			_, _ = c.Write(pubrel(pk.PacketID, reason))
+		}
+		return nothing, nil
+	case packets.Pubcomp:
+		c.session.puback(pk.PacketID, 2)
+		return nothing, nil
+	case packets.Pubrel:
+		known := c.session.release(pk.PacketID)
+		if _, here := cl.State.Inflight.Get(pk.PacketID); known && !here { // of an earlier connection of this session
+			_, _ = c.Write(pubcomp(pk.PacketID))
+			return nothing, nil
+		}
+	case packets.Disconnect:
+		h.server.mu.Lock()
+		c.left = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		h.server.mu.Unlock()
+	}
+	return pk, nil
+}
+
+// OnPacketEncode completes CONNACK.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type != packets.Connack {
+		return pk
+	}
+	c := clientOf(cl)
+	if pk.ReasonCode == packets.CodeSuccess.Code {
+		pk.SessionPresent = c.present
+	}
+	switch version := cl.Properties.ProtocolVersion; {
+	case version < 3:
+		pk.ReasonCode = packets.Err3UnsupportedProtocolVersion.Code
+		return pk
+	case version < 5:
+		pk.ReasonCode = connackV3(pk.ReasonCode)
+		return pk
+	case version > 5:
+		pk.ReasonCode = packets.ErrUnsupportedProtocolVersion.Code
+		return pk
+	}
+	pk.Properties.MaximumPacketSize = maxPacket
+	pk.Properties.RetainAvailable, pk.Properties.RetainAvailableFlag = 0, true
+	return pk
+}
+
+// connackV3 gives the return code of MQTT 3.1.1 for reasons that the library sends as they are [MQTT-3.2.2.3].
+func connackV3(code byte) byte {
+	switch {
+	case code <= 5:
+		return code
+	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrQuotaExceeded.Code:
+		return 3
+	case code == packets.ErrClientIdentifierNotValid.Code, code == packets.ErrUnspecifiedError.Code: // empty, with a session to keep
+		return 2
+	}
+	return 5
+}
+
+// OnSubscribe decides which filters are granted.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := clientOf(cl)
+	fresh := 0
+	for i, f := range pk.Filters {
+		share, _, ok := rewriteFilter(c.session.key.username, f.Filter)
+		mark := refused
+		if ok && c.canRead.Load() && !(f.NoLocal && share != "") { // [MQTT5-3.8.3.1]
+			if n, has := c.session.app.subscribed(c.session, f.Filter); has {
+				mark = granted
+			} else if n+fresh < maxSubscriptions {
+				mark = granted
+				fresh++
+			}
+		}
+		pk.Filters[i].Filter = mark + f.Filter
+		pk.Filters[i].NoLocal = false
+	}
+	return pk
+}
+
+// OnSubscribed makes the granted subscriptions. It comes before SUBACK is written.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasonCodes []byte) {
+	c := clientOf(cl)
+	for i, f := range pk.Filters {
+		text, ok := strings.CutPrefix(f.Filter, granted)
+		if !ok || reasonCodes[i] > 2 {
+			continue
+		}
+		share, levels, _ := rewriteFilter(c.session.key.username, text)
+		c.session.app.subscribe(c.session, text, share, levels, f.Qos, f.Identifier)
+	}
+}
+
+// OnUnsubscribe translates the filters for the library.
+func (h *hook) OnUnsubscribe(_ *mqtt.Client, pk packets.Packet) packets.Packet {
+	for i := range pk.Filters {
+		pk.Filters[i].Filter = granted + pk.Filters[i].Filter
+	}
+	return pk
+}
+
+// OnUnsubscribed takes the subscriptions back. The library calls it at the end of a connection too, when the session may live on.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	c := clientOf(cl)
+	if cl.Closed() {
+		return
+	}
+	for _, f := range pk.Filters {
+		c.session.app.unsubscribe(c.session, strings.TrimPrefix(f.Filter, granted))
+	}
+}
+
+// OnPublish carries out a downlink request, before it is acknowledged. It holds up no one but this client.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := clientOf(cl)
+	if pk.FixedHeader.Qos == 2 && c.session.seen(pk.PacketID) { // repeated after a reconnect [MQTT-4.3.3-10]
+		return pk, packets.CodeSuccessIgnore
+	}
+	err := h.command(c, pk)
+	h.server.metrics.publishes.WithLabelValues(outcome(err)).Inc()
+	if !gateways.Settled(err) { // no acknowledgement: the client keeps the request and sends it again
+		c.leave(reasonServerBusy)
+		return pk, packets.ErrRejectPacket
+	}
+	if err != nil && c.v5 && pk.FixedHeader.Qos > 0 {
+		h.acknowledge(cl, pk, err)
+		return pk, packets.ErrRejectPacket
+	}
+	if pk.FixedHeader.Qos == 2 {
+		c.session.remember(pk.PacketID)
+	}
+	return pk, packets.CodeSuccessIgnore // acknowledged, and forwarded to no one
+}
+
+func (h *hook) command(c *client, pk packets.Packet) error {
+	device, replace, ok := parseCommand(c.session.key.username, pk.TopicName)
+	if !ok {
+		return errTopic
+	}
+	if !c.canWrite.Load() {
+		return errNoRight
+	}
+	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.cfg.CommandTimeout)
+	defer cancel()
+	return c.downlinks.HandleDevice(ctx, messages.DeviceID{ApplicationID: c.downlinks.Application, DeviceID: device}, replace, pk.Payload)
+}
+
+var (
+	errTopic = messages.Errorf(messages.CodeForbidden, "topic_not_allowed",
+		"publish to v3/{application}/devices/{device_id}/down/push or .../down/replace, with your user name for {application}")
+	errNoRight = messages.Errorf(messages.CodeForbidden, "no_right", "the API key needs %s", messages.RightApplicationTrafficDownWrite)
+)
+
+// outcome names what came of a publish, for the metrics.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "accepted"
+	case errors.Is(err, errTopic):
+		return "topic_not_allowed"
+	}
+	switch messages.CodeOf(err) {
+	case messages.CodeUnavailable:
+		return "unavailable"
+	case messages.CodeForbidden:
+		return "forbidden"
+	case messages.CodeInternal:
+		return "failed"
+	}
+	return "refused"
+}
+
+// acknowledge tells a client of MQTT 5 why its message was refused.
+func (h *hook) acknowledge(cl *mqtt.Client, pk packets.Packet, err error) {
+	code := packets.ErrImplementationSpecificError
+	switch messages.CodeOf(err) {
+	case messages.CodeInvalid:
+		code = packets.ErrPayloadFormatInvalid
+	case messages.CodeForbidden, messages.CodeUnauthenticated:
+		code = packets.ErrNotAuthorized
+	case messages.CodeExhausted:
+		code = packets.ErrQuotaExceeded
+	}
+	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: code.Code}
+	if pk.FixedHeader.Qos == 2 {
+		ack.FixedHeader.Type = packets.Pubrec
+	}
+	var refusal *messages.Error
+	if errors.As(err, &refusal) {
+		ack.Properties.ReasonString = refusal.Message
+	}
+	_ = cl.WritePacket(ack)
+}

@@ -1,0 +1,175 @@
+// Package rest is the HTTP door: the REST API of The Things Stack v3 under /api/v3, and beside it /healthz, /readyz and /metrics,
+// which need no key and tell nothing about applications.
+//
+// Every route stands in one table (routes.go) with the rights it needs; one function checks them. What a device is made of is one
+// record here: the IS, NS, AS and JS paths are views of it, and a device may be created whole with one call on the IS path.
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+)
+
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second // of a whole request
+	writeTimeout      = 2 * time.Minute  // an application with many devices takes time to delete
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	maxConnections    = 8192 // at one time; more wait: the file handles of the process are for the store and radio gateways too
+)
+
+// Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
+type Config struct {
+	Listen      string // host:port; port 0 takes any free one
+	PublicURL   string // how clients reach this server, without path
+	MQTTAddress string // public host:port of the MQTT broker; "" if there is none
+	Version     string
+
+	Registry   Registry
+	Devices    Devices
+	Formatters Formatters
+
+	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
+	CheckWebhook func(v3.Webhook) error
+	CheckPubSub  func(v3.PubSub) error
+	// IntegrationHealth gives the health_status of an integration, kind "webhook" or "pubsub"; nil if it is not known.
+	IntegrationHealth func(kind, applicationID, id string) json.RawMessage
+	// GatewayStats gives the connection of a radio gateway; false if it is not connected.
+	GatewayStats func(messages.EUI64) (v3.GatewayConnectionStats, bool)
+	// DeleteApplicationData forgets what lives outside the registry beside sessions: events and cursors. It is called before the application
+	// leaves the registry and once more after that, and must allow repeats.
+	DeleteApplicationData func(ctx context.Context, applicationID string) error
+	// Ready says why the server can't take work now.
+	Ready   func() error
+	Metrics http.Handler // of /metrics
+
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Server is a running door.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	attempts *attempts
+	locks    locks
+
+	echo     *echo.Echo
+	http     *http.Server
+	listener net.Listener
+	served   chan struct{}
+	once     sync.Once
+	closeErr error
+}
+
+// Open listens and serves at once.
+func Open(cfg Config) (*Server, error) {
+	s, err := newServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for REST on %q: %w", cfg.Listen, err)
+	}
+	s.listener = netutil.LimitListener(listener, maxConnections)
+	s.http = &http.Server{
+		Handler: s.echo, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "REST is listening", slog.String("address", s.Addr()))
+	go func() {
+		defer close(s.served)
+		if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.log.LogAttrs(context.Background(), slog.LevelError, "REST stopped serving", slog.Any("err", err))
+		}
+	}()
+	return s, nil
+}
+
+func newServer(cfg Config) (*Server, error) {
+	if cfg.Registry == nil || cfg.Devices == nil || cfg.Formatters == nil {
+		return nil, errors.New("REST: Registry, Devices and Formatters are required")
+	}
+	setDefaults(&cfg)
+	s := &Server{
+		cfg: cfg, log: cfg.Log.With("component", "rest"), metrics: newMetrics(cfg.Registerer), attempts: newAttempts(time.Now),
+		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}),
+	}
+	s.echo = echo.New()
+	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be made up
+	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
+	s.echo.Use(s.observe)
+	return s, s.serve(routes())
+}
+
+// serve is the only way into the router: a route that does not say who may call it is none.
+func (s *Server) serve(all []route) error {
+	for _, r := range all {
+		if r.access == nil || r.handler == nil {
+			return fmt.Errorf("REST: route %s %s has no access rule or no handler", r.method, r.path)
+		}
+		s.echo.Add(r.method, r.path, s.guard(r))
+	}
+	return nil
+}
+
+func setDefaults(cfg *Config) {
+	if cfg.CheckWebhook == nil {
+		cfg.CheckWebhook = func(v3.Webhook) error { return nil }
+	}
+	if cfg.CheckPubSub == nil {
+		cfg.CheckPubSub = func(v3.PubSub) error { return nil }
+	}
+	if cfg.IntegrationHealth == nil {
+		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }
+	}
+	if cfg.GatewayStats == nil {
+		cfg.GatewayStats = func(messages.EUI64) (v3.GatewayConnectionStats, bool) { return v3.GatewayConnectionStats{}, false }
+	}
+	if cfg.DeleteApplicationData == nil {
+		cfg.DeleteApplicationData = func(context.Context, string) error { return nil }
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() error { return nil }
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = http.NotFoundHandler()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
+}
+
+// Addr is the address that is listened on, host:port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Close stops taking requests and waits for those that run, until ctx ends; then it breaks them off. It may be called again.
+func (s *Server) Close(ctx context.Context) error {
+	s.once.Do(func() {
+		if s.closeErr = s.http.Shutdown(ctx); s.closeErr != nil {
+			_ = s.http.Close()
+		}
+		<-s.served
+	})
+	return s.closeErr
+}
