@@ -201,15 +201,20 @@ func (p *process) destroy() death {
 	p.mu.Unlock()
 	_ = p.in.Close()
 	_ = p.cmd.Wait()
-	text := p.stderr.String()
-	switch {
-	case overdue:
+	if overdue {
 		return deathTime
-	case strings.Contains(text, "out of memory"), strings.Contains(text, "cannot allocate memory"), strings.Contains(text, "stack exceeds"), strings.Contains(text, "stack overflow"):
-		return deathMemory
+	}
+	text := p.stderr.String()
+	for _, words := range lastWords {
+		if strings.Contains(text, words) {
+			return deathMemory
+		}
 	}
 	return deathUnknown
 }
+
+// lastWords of a Go process that has no more memory, for its heap or a stack; the last are those of the race detector.
+var lastWords = []string{"out of memory", "cannot allocate memory", "stack exceeds", "stack overflow", "too many address space collisions"}
 
 // boundedText keeps the beginning of what is written to it.
 type boundedText struct {
