@@ -72,6 +72,9 @@ func (a *application) subscribed(s *session, text string) (n int, has bool) {
 func (a *application) subscribe(s *session, text, share string, levels []string, qos byte, id int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if s.gone {
+		return
+	}
 	if old := s.subscriptions[text]; old != nil {
 		old.qos, old.id = qos, id
 		return
@@ -99,21 +102,24 @@ func (a *application) subscribe(s *session, text, share string, levels []string,
 	a.count.Add(1)
 }
 
-// unsubscribe takes back a subscription, if there is one.
-func (a *application) unsubscribe(s *session, text string) {
+// unsubscribe takes back the subscriptions with these texts, where there are any.
+func (a *application) unsubscribe(s *session, texts []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if sub := s.subscriptions[text]; sub != nil {
-		delete(s.subscriptions, text)
-		a.remove(sub)
-		a.sweep()
+	for _, text := range texts {
+		if sub := s.subscriptions[text]; sub != nil {
+			delete(s.subscriptions, text)
+			a.remove(sub)
+		}
 	}
+	a.sweep()
 }
 
-// leave takes back all subscriptions of the session.
+// leave takes back all subscriptions of the session. It gets no more, though its connection may be just about to ask for one.
 func (a *application) leave(s *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	s.gone = true
 	for text, sub := range s.subscriptions {
 		delete(s.subscriptions, text)
 		a.remove(sub)

@@ -99,15 +99,16 @@ type Server struct {
 // Open listens and serves. The error is about the address, or metrics that are registered already.
 func Open(cfg Config) (*Server, error) {
 	cfg.setDefaults()
-	s, err := newServer(cfg)
+	socket, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return nil, err
-	}
-	s.socket, err = net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		_ = s.Close(context.Background())
 		return nil, fmt.Errorf("MQTT: %w", err)
 	}
+	s, err := newServer(cfg)
+	if err != nil {
+		_ = socket.Close()
+		return nil, err
+	}
+	s.socket = socket
 	s.running.Go(s.accept)
 	s.log.Info("MQTT is listening", "address", s.Addr())
 	return s, nil
@@ -146,8 +147,8 @@ func newServer(cfg Config) (*Server, error) {
 func (s *Server) Addr() string { return s.socket.Addr().String() }
 
 // Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
-// subscriber gets them in that order. It waits for clients that are far behind
-// while they read fast, and for others not longer than 50 ms in a second; who is too far behind is cut.
+// subscriber gets them in that order. It waits for clients that are far behind while they read fast, and for others not longer than 50 ms in a second;
+// who is too far behind is cut.
 func (s *Server) Publish(e messages.LogEntry) {
 	v, ok := s.apps.Load(e.Device.ApplicationID)
 	if !ok {

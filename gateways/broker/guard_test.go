@@ -210,6 +210,44 @@ func TestPublishWaitsForSlowClientsWithinItsCredit(t *testing.T) {
 	})
 }
 
+func TestBurstDoesNotCutAClientThatReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := newWorld().config()
+		cfg.WriteBuffer = 100 << 10
+		s, stop := unnetworked(t, cfg)
+		defer stop()
+		c := pipe(t, s)
+		c.login(t, 4, "c", "app1", "all")
+		c.subscribe(t, "#", 0)
+		const events = 3000 // thirty times what the buffer holds
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for n := range events {
+				if n%64 == 0 {
+					time.Sleep(promptly / 2) // reads a chunk in half of the time it may take
+				}
+				pk, err := c.read()
+				if err != nil {
+					t.Errorf("event %d: %v", n, err)
+					return
+				}
+				if !strings.HasPrefix(string(pk.Payload), fmt.Sprintf(`{"n":%d}`, n)) {
+					t.Errorf("event %d is %.20s", n, pk.Payload)
+					return
+				}
+			}
+		}()
+		for n := range events {
+			e := event1(n)
+			e.JSON = append(e.JSON, make([]byte, 1000)...)
+			s.Publish(e)
+		}
+		<-done
+	})
+}
+
 func TestMemoryOfAllWriteBuffersIsLimited(t *testing.T) {
 	t.Parallel()
 	cfg := newWorld().config()

@@ -199,9 +199,11 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	if cl.Closed() {
 		return
 	}
+	texts := make([]string, 0, len(pk.Filters))
 	for _, f := range pk.Filters {
-		c.session.app.unsubscribe(c.session, strings.TrimPrefix(f.Filter, granted))
+		texts = append(texts, strings.TrimPrefix(f.Filter, granted))
 	}
+	c.session.app.unsubscribe(c.session, texts)
 }
 
 // OnPublish carries out a downlink request, before it is acknowledged. It holds up no one but this client.

@@ -157,7 +157,6 @@ func TestConnectionKeepsTheOrderOfWhatIsWritten(t *testing.T) {
 			}
 			total += n
 		}
-		_ = c.Close()
 		for i, n := range sizes {
 			p := make([]byte, n)
 			for got := 0; got < n; {
@@ -171,6 +170,7 @@ func TestConnectionKeepsTheOrderOfWhatIsWritten(t *testing.T) {
 				t.Fatalf("packet %d came at place %d", binary.BigEndian.Uint32(p), i)
 			}
 		}
+		_ = c.Close()
 		running.Wait()
 		if m.used.Load() != 0 {
 			t.Fatalf("%d of %d bytes are not given back", m.used.Load(), total)

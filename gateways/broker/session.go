@@ -30,6 +30,7 @@ type session struct {
 	kept   *memory
 
 	subscriptions map[string]*subscription // by filter; guarded by app.mu
+	gone          bool                     // it has left app for good, guarded by app.mu
 	mark          uint64                   // of the last event that was matched, guarded by app.mu
 	matched       int                      // place in app.targets, guarded by app.mu
 
@@ -141,6 +142,7 @@ func (s *session) confirm(d *delivery) {
 		s.sent--
 	}
 	s.hold(-len(d.event.payload))
+	d.event = nil // it may wait long for those before it
 	for len(s.waiting) > 0 && s.waiting[0].done {
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]

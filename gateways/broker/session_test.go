@@ -315,6 +315,18 @@ func TestSubscriptionsOfASessionAreLimited(t *testing.T) {
 	}
 }
 
+func TestSessionThatHasEndedCanNotSubscribe(t *testing.T) {
+	t.Parallel()
+	app := newApplication()
+	s := newSession(sessionKey{username: "app1"}, "", &memory{limit: 1 << 20})
+	app.subscribe(s, "#", "", []string{"#"}, 1, 0)
+	app.leave(s)
+	app.subscribe(s, "#", "", []string{"#"}, 1, 0) // of a SUBSCRIBE that was on its way
+	if n := app.count.Load(); n != 0 || len(app.wide) != 0 {
+		t.Errorf("%d subscriptions, %d filters", n, len(app.wide))
+	}
+}
+
 func TestShareGroupGetsEachEventOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())
