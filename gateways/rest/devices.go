@@ -133,6 +133,7 @@ var (
 		marks:  []string{"frequency_plan_id", "lorawan_version", "lorawan_phy_version"},
 		drops:  true,
 	}
+	// The AppSKey stays with the session, which NS and AS share: without it uplinks could not be read any more.
 	viewAS = view{fields: []string{"formatters", "skip_payload_crypto"}}
 	viewJS = view{
 		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id"},
