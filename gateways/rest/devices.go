@@ -97,11 +97,22 @@ func (c *call) mayWrite(req request[v3.EndDevice]) error {
 
 // listDevices shows what the registry knows: the state of so many devices would have to be read one by one. Keys are never in a list.
 func (s *Server) listDevices(c *call) error {
-	devices, err := s.cfg.Registry.Devices(c.ctx(), c.app())
+	shown, err := shownBy(c, hideKeys)
 	if err != nil {
 		return err
 	}
-	shown, err := shownBy(c, hideKeys)
+	if order := c.QueryParam("order"); order == "" || order == "device_id" { // the order of the registry: it need not read them all
+		skip, limit, err := c.page()
+		if err != nil {
+			return err
+		}
+		devices, total, err := s.cfg.Registry.DevicePage(c.ctx(), c.app(), skip, limit)
+		if err != nil {
+			return err
+		}
+		return answerPage(c, "end_devices", devices, total, shown)
+	}
+	devices, err := s.cfg.Registry.Devices(c.ctx(), c.app())
 	if err != nil {
 		return err
 	}
@@ -122,6 +133,7 @@ var (
 		marks:  []string{"frequency_plan_id", "lorawan_version", "lorawan_phy_version"},
 		drops:  true,
 	}
+	// The AppSKey stays with the session, which NS and AS share: without it uplinks could not be read any more.
 	viewAS = view{fields: []string{"formatters", "skip_payload_crypto"}}
 	viewJS = view{
 		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id"},

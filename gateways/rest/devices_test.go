@@ -346,7 +346,7 @@ func TestListsAreSortedAndCutIntoPages(t *testing.T) {
 		return strings.Join(ids, "")
 	}
 	for query, want := range map[string]string{
-		"": "01234", "?limit=2": "01", "?limit=2&page=3": "4", "?limit=2&page=4": "", "?limit=0&page=0": "01234", "?order=-device_id": "43210", "?order=name": "43210",
+		"": "01234", "?limit=2": "01", "?limit=2&page=3": "4", "?limit=2&page=4": "", "?limit=0&page=0": "01234", "?order=device_id&limit=3&page=2": "34", "?order=-device_id": "43210", "?order=name": "43210",
 		"?order=-name&limit=2&page=2": "23", "?order=created_at": "01234", "?order=-created_at&limit=1": "4", "?page=2147483648": "",
 	} {
 		if got := ids(query); got != want {

@@ -22,19 +22,28 @@ func listed[T any](c *call, member string, items []T, by orders[T], show func(*T
 	if err := sortBy(items, by, c.QueryParam("order")); err != nil {
 		return err
 	}
-	limit, err := c.count("limit", maxLimit, maxLimit)
+	skip, limit, err := c.page()
 	if err != nil {
 		return err
+	}
+	start := min(skip, len(items))
+	return answerPage(c, member, items[start:min(start+limit, len(items))], len(items), show)
+}
+
+// page reads how many items the query skips, and how many it wants.
+func (c *call) page() (skip, limit int, err error) {
+	if limit, err = c.count("limit", maxLimit, maxLimit); err != nil {
+		return 0, 0, err
 	}
 	page, err := c.count("page", 1, 1<<31)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set("X-Total-Count", strconv.Itoa(len(items)))
-	start := min((page-1)*limit, len(items))
-	shown := make([]any, 0, min(limit, len(items)-start))
-	for i := range items[start:min(start+limit, len(items))] {
-		v, err := show(&items[start+i])
+	return (page - 1) * limit, limit, err
+}
+
+func answerPage[T any](c *call, member string, page []T, total int, show func(*T) (any, error)) error {
+	c.Response().Header().Set("X-Total-Count", strconv.Itoa(total))
+	shown := make([]any, 0, len(page))
+	for i := range page {
+		v, err := show(&page[i])
 		if err != nil {
 			return err
 		}

@@ -44,6 +44,8 @@ type Applications interface {
 type EndDevices interface {
 	Device(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error)
 	Devices(ctx context.Context, applicationID string) ([]v3.EndDevice, error)
+	// DevicePage gives up to limit devices after the first skip, sorted by id, and how many there are.
+	DevicePage(ctx context.Context, applicationID string, skip, limit int) (page []v3.EndDevice, total int, err error)
 	CreateDevice(ctx context.Context, device v3.EndDevice) (v3.EndDevice, error)
 	UpdateDevice(ctx context.Context, id messages.DeviceID, change func(*v3.EndDevice) error) (v3.EndDevice, error)
 	DeleteDevice(ctx context.Context, id messages.DeviceID) error
