@@ -2,6 +2,7 @@ package semtechudp
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -107,7 +108,8 @@ func TestOneAddressBringsFewUnknownRadioGateways(t *testing.T) {
 func TestDownlinksCantBeStolenByPullDataFromElsewhere(t *testing.T) {
 	thief := netip.MustParseAddrPort("198.51.100.7:4000")
 	moved := netip.AddrPortFrom(home.Addr(), 4001)
-	b := newBench(t)
+	var log strings.Builder
+	b := newBench(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 	for i, c := range []struct {
 		from   netip.AddrPort
@@ -132,6 +134,10 @@ func TestDownlinksCantBeStolenByPullDataFromElsewhere(t *testing.T) {
 	}
 	if got := b.dropped(dropAddressChange); got != 3 {
 		t.Errorf("%d refusals counted", got)
+	}
+	// One line for each row of refusals.
+	if got := strings.Count(log.String(), "refused"); got != 2 || !strings.Contains(log.String(), "gateway_eui=AA555A0000000101 address=198.51.100.7:4000") {
+		t.Errorf("%d lines: %s", got, log.String())
 	}
 }
 
