@@ -1,8 +1,6 @@
 package formatters_test
 
 import (
-	"log/slog"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -84,7 +82,7 @@ func BenchmarkDecodeUplink(b *testing.B) {
 }
 
 func benchmarkSet(b *testing.B, f messages.Formatter, callers int) {
-	s, err := formatters.Open(formatters.Config{Timeout: timeout, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	s, err := formatters.Open(formatters.Config{Timeout: timeout})
 	if err != nil {
 		b.Fatal(err)
 	}

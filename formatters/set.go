@@ -208,7 +208,7 @@ func (s *Set) runScript(ctx context.Context, f messages.Formatter, l language, r
 	}
 	r.language, r.id, r.timeout = l, w.script.id, s.cfg.Timeout
 	start := time.Now()
-	a, p, err := s.callWorker(r, f.Parameter)
+	a, p, err := s.callWorker(w.script, r)
 	var stopped error
 	if errors.Is(err, errLimit) || errors.Is(err, errWorkerEnded) {
 		stopped = err
@@ -236,14 +236,14 @@ func (s *Set) enter() bool {
 }
 
 // callWorker makes a call and gives the process if it can go on.
-func (s *Set) callWorker(r *request, source string) (answer, *process, error) {
+func (s *Set) callWorker(script *script, r *request) (answer, *process, error) {
 	// A worker that died for no reason that we know (someone ended it while it was idle, say) is not the script's fault: it has a second try.
 	for range 2 {
 		p, err := s.worker()
 		if err != nil {
 			return answer{}, nil, err
 		}
-		a, err := p.call(r, source, s.cfg.wall())
+		a, err := p.call(r, script.key.Parameter, s.cfg.wall())
 		if err == nil {
 			if a.tired {
 				p.destroy()
@@ -256,7 +256,7 @@ func (s *Set) callWorker(r *request, source string) (answer, *process, error) {
 		}
 		cause := p.destroy()
 		s.metrics.deaths.WithLabelValues(string(cause)).Inc()
-		s.cfg.Log.Warn("formatter worker ended during a call", "cause", string(cause), "err", err, "stderr", p.stderr.firstLine())
+		s.cfg.Log.Warn("formatter worker ended during a call", "script", script.hash, "cause", string(cause), "err", err, "stderr", p.stderr.firstLine())
 		switch cause {
 		case deathTime:
 			return answer{}, nil, messages.Invalid(errLimit.Name, "the script did not end in time and its worker was stopped: simplify it")
