@@ -6,7 +6,7 @@ import "testing"
 func TestAnyInstructionMayBeTheLast(t *testing.T) {
 	for _, body := range hostile {
 		p := mustCompile(t, "function decodeUplink(input)\n"+body+"\nend")
-		for n := 1; n < 2000; n += 1 + n/5 {
+		for n := 1; n < 800; n += 1 + n/3 {
 			r := newRun(t.Context())
 			r.steps, r.next = maxSteps+1-n, maxSteps+1
 			s, err := p.startRun(r)
