@@ -105,10 +105,12 @@ func environmentFor(c *checker) environment {
 	return e
 }
 
+// newState makes a virtual machine. Its call stack does not grow on demand (MinimizeStackMemory): the growing one forgets frames
+// when it overflows below pcall, and 16 kB are soon made.
 func newState(r *run, e environment) *vm.LState {
 	l := vm.NewState(vm.Options{
 		CallStackSize: maxCallDepth, RegistrySize: 256, RegistryMaxSize: maxRegistry, RegistryGrowStep: 1024,
-		SkipOpenLibs: true, MinimizeStackMemory: true,
+		SkipOpenLibs: true,
 	})
 	l.SetContext(r)
 	globals := l.G.Global

@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -32,6 +33,11 @@ func TestLibraryFunctions(t *testing.T) {
 		{`("x" .. (function() return "a", "b" end)())`, `"xa"`},
 		{`setmetatable({}, {__concat = function(a, b) return "joined " .. b end}) .. "x" .. "y"`, `"joined xy"`},
 		{`"w" .. "x" .. setmetatable({}, {__concat = function(a, b) return a .. "!" end})`, `"wx!"`},
+		{`(function(...) return "x" .. ... end)("a", "b")`, `"xa"`},
+		{`(function() local n = 0 local function f() n = n + 1 return n % 10, "no" end return ` + strings.Repeat("f() .. ", 119) + `f() end)()`,
+			`"` + strings.Repeat("1234567890", 12) + `"`},
+		{`string.format("%d %x", 2^63, 2^63)`, `"-9223372036854775808 8000000000000000"`},
+		{`os.date("%s%n%t", 5)`, `"5\n\t"`},
 		{`(function() goto done do return 1 end ::done:: return 2 end)()`, `2`},
 		{`7 % 3 + -7 % 3`, `3`},
 		{`2 ^ 10`, `1024`},

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -83,15 +84,27 @@ type session struct {
 	vm *vm.LState
 }
 
-func (p *Program) start(ctx context.Context) (*session, error) {
-	s := &session{run: newRun(ctx)}
+func (p *Program) start(ctx context.Context) (*session, error) { return p.startRun(newRun(ctx)) }
+
+func (p *Program) startRun(r *run) (*session, error) {
+	s := &session{run: r}
 	s.vm = newState(s.run, p.env)
 	s.vm.Push(s.vm.NewFunctionFromProto(p.proto))
-	if err := s.vm.PCall(0, 0, nil); err != nil {
+	if err := s.protected(0, 0); err != nil {
 		s.vm.Close()
 		return nil, s.blame(err)
 	}
 	return s, nil
+}
+
+// protected calls what was pushed. The virtual machine turns panics into errors, but may itself panic while it describes one.
+func (s *session) protected(arguments, results int) (err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("the virtual machine gave up: %v", broken)
+		}
+	}()
+	return s.vm.PCall(arguments, results, nil)
 }
 
 // call runs a global function of the script with one argument and gives its first result.
@@ -102,10 +115,13 @@ func (s *session) call(function string, input vm.LValue) (result, error) {
 	}
 	s.vm.Push(f)
 	s.vm.Push(input)
-	if err := s.vm.PCall(1, 1, nil); err != nil {
+	if err := s.protected(1, 1); err != nil {
 		return result{}, s.blame(err)
 	}
 	got := s.vm.Get(-1)
+	if got == nil {
+		got = vm.LNil // what the virtual machine has where nothing was ever put
+	}
 	s.vm.Pop(1)
 	return newResult(function, got)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"runtime/metrics"
+	"strings"
 	"time"
 
 	vm "github.com/yuin/gopher-lua"
@@ -160,10 +161,12 @@ func (r *run) blame(err error) error {
 	}
 	switch o := raised.Object.(type) {
 	case vm.LString, vm.LNumber:
-		if o == vm.LValue(vm.LString("lua callstack overflow")) {
+		if strings.HasSuffix(o.String(), " stack overflow") {
 			return messages.Invalid("formatter_limit", "functions call one another more than %d deep: look for a recursion that never ends", maxCallDepth)
 		}
 		return messages.Invalid("formatter_error", "%s", clip(o.String()))
+	case nil:
+		return messages.Invalid("formatter_error", "the script fails without an error: simplify its error handling")
 	default:
 		return messages.Invalid("formatter_error", "the script called error with a %s: call it with a string", o.Type())
 	}
