@@ -347,7 +347,7 @@ func TestListsAreSortedAndCutIntoPages(t *testing.T) {
 	}
 	for query, want := range map[string]string{
 		"": "01234", "?limit=2": "01", "?limit=2&page=3": "4", "?limit=2&page=4": "", "?limit=0&page=0": "01234", "?order=device_id&limit=3&page=2": "34", "?order=-device_id": "43210", "?order=name": "43210",
-		"?order=-name&limit=2&page=2": "23", "?order=created_at": "01234", "?order=-created_at&limit=1": "4", "?page=2147483648": "",
+		"?order=-name&limit=2&page=2": "23", "?order=created_at": "01234", "?order=-created_at&limit=1": "4", "?page=1000000": "",
 	} {
 		if got := ids(query); got != want {
 			t.Errorf("%q lists %s, want %s", query, got, want)
@@ -356,6 +356,7 @@ func TestListsAreSortedAndCutIntoPages(t *testing.T) {
 	d.do("GET", "/applications/app1/devices?limit=1001", nil).fails(400, "invalid_limit")
 	d.do("GET", "/applications/app1/devices?limit=-1", nil).fails(400, "invalid_limit")
 	d.do("GET", "/applications/app1/devices?page=x", nil).fails(400, "invalid_page")
+	d.do("GET", "/applications/app1/devices?page=1000001", nil).fails(400, "invalid_page")
 	d.do("GET", "/applications/app1/devices?order=colour", nil).fails(400, "invalid_order")
 	d.do("GET", "/applications/app2/devices", nil).fails(404, "application_not_found")
 }

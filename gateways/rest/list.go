@@ -14,6 +14,9 @@ import (
 // maxLimit is the largest page; it is also the page of a request without a limit, so that small lists come whole.
 const maxLimit = 1000
 
+// maxPage times maxLimit fits into 32 bits.
+const maxPage = 1_000_000
+
 // orders maps the names that "order" may have to the text an entity is sorted by.
 type orders[T any] map[string]func(*T) string
 
@@ -35,7 +38,7 @@ func (c *call) page() (skip, limit int, err error) {
 	if limit, err = c.count("limit", maxLimit, maxLimit); err != nil {
 		return 0, 0, err
 	}
-	page, err := c.count("page", 1, 1<<31)
+	page, err := c.count("page", 1, maxPage)
 	return (page - 1) * limit, limit, err
 }
 
