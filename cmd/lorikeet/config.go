@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -156,6 +157,9 @@ func parseNetID(s string) (id [3]byte, err error) {
 	return id, nil
 }
 
+// unknownField is how the YAML library says it.
+var unknownField = regexp.MustCompile(`field (\S+) not found in type main\.\w+`)
+
 // readFile takes over what the file says. An unknown key is an error that names the line.
 func (c *Config) readFile(path string) error {
 	b, err := os.ReadFile(path)
@@ -165,7 +169,7 @@ func (c *Config) readFile(path string) error {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %s", path, strings.ReplaceAll(err.Error(), " in type main.", " in "))
+		return fmt.Errorf("%s: %s", path, unknownField.ReplaceAllString(err.Error(), `unknown key "$1"; run "lorikeet config" for all keys`))
 	}
 	return nil
 }
