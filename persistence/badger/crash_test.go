@@ -46,7 +46,7 @@ func child(t *testing.T, role, dir string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), childVariable+"="+role+":"+dir)
+	cmd.Env = append(os.Environ(), childVariable+"="+role+":"+dir, "GORACE=atexit_sleep_ms=0") // else the race detector sleeps a second at each exit
 	return cmd
 }
 
@@ -265,6 +265,10 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 		t.Fatalf("the store is not whole to begin with: %v %s", err, out)
 	}
 
+	flips := 2 // of each file
+	if os.Getenv("LORIKEET_TEST_THOROUGH") != "" {
+		flips = 12
+	}
 	noticed, total := make(map[string]int), make(map[string]int)
 	try := func(kind, what string, damage func(dir string) error) {
 		t.Helper()
@@ -304,7 +308,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 		if kind == "" {
 			kind = filepath.Base(name)
 		}
-		for range 6 {
+		for range flips {
 			at, bit := random.IntN(used), random.IntN(8)
 			try(kind, fmt.Sprintf("%s: byte %d of %d bit %d flipped", name, at, used, bit), func(dir string) error {
 				bad := append([]byte(nil), content...)
