@@ -93,6 +93,7 @@ type (
 	simulate      struct{ up v3.ApplicationUp }
 	readState     struct{}
 	deleteState   struct{}
+	forgetState   struct{}
 	readQueue     struct{}
 )
 
@@ -304,7 +305,8 @@ func (d *Device) stepLogged(cmd device.Command) {
 	if err == nil {
 		_, err = d.step(cmd)
 	}
-	if err != nil && messages.CodeOf(err) != messages.CodeNotFound {
+	// A device that left the registry, or is only half written, has nothing to lose.
+	if err != nil && messages.CodeOf(err) != messages.CodeNotFound && refusalName(err) != "device_settings" {
 		d.log.Warn("step of a device is lost", "step", fmt.Sprintf("%T", cmd), "err", err)
 	}
 }
@@ -334,8 +336,11 @@ func refusalName(err error) string {
 
 // answer serves a request.
 func (d *Device) answer(asked any) (any, error) {
-	if _, ok := asked.(deleteState); ok {
+	switch asked.(type) {
+	case deleteState:
 		return nil, d.deleteState()
+	case forgetState:
+		return nil, d.forgetState()
 	}
 	if err := d.ready(); err != nil {
 		return nil, err
@@ -447,6 +452,16 @@ func (d *Device) deleteState() error {
 	d.collecting, d.decided = nil, nil
 	d.cfg.Index.Set(d.id)
 	return nil
+}
+
+// forgetState asks the registry here, where no session can be set meanwhile.
+func (d *Device) forgetState() error {
+	ctx, cancel := d.context()
+	defer cancel()
+	if _, err := d.cfg.Registry.Device(ctx, d.id); messages.CodeOf(err) != messages.CodeNotFound {
+		return err
+	}
+	return d.deleteState()
 }
 
 func (d *Device) queue() []messages.Downlink {

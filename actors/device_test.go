@@ -407,6 +407,27 @@ func TestDeletedDeviceIsForgotten(t *testing.T) {
 	})
 }
 
+func TestOnlySessionsWithoutADeviceAreForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		record, _, err := r.store.LoadSession(t.Context(), testID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		orphan := messages.DeviceID{ApplicationID: "app", DeviceID: "gone"}
+		if _, err := r.store.Commit(t.Context(), messages.Commit{Device: orphan, Session: record}); err != nil {
+			t.Fatal(err)
+		}
+		for id, kept := range map[messages.DeviceID]bool{testID: true, orphan: false} {
+			if err := r.devices.ForgetDevice(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if b, _, err := r.store.LoadSession(t.Context(), id); err != nil || (b != nil) != kept {
+				t.Errorf("%s: %d bytes, %v; kept should be %v", id, len(b), err, kept)
+			}
+		}
+	})
+}
+
 func TestFramesPastTheLimitAreDroppedAndCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		for i := range 150 {

@@ -144,6 +144,12 @@ func (d *Devices) DeleteDevice(ctx context.Context, id messages.DeviceID) error 
 	return err
 }
 
+// ForgetDevice drops the session record of a device that is not in the registry. If it is there (again), nothing happens.
+func (d *Devices) ForgetDevice(ctx context.Context, id messages.DeviceID) error {
+	_, err := d.router.Ask(ctx, id, forgetState{})
+	return err
+}
+
 // SimulateUplink publishes a message as if the device had sent it, marked as simulated; session and counters stay.
 func (d *Devices) SimulateUplink(ctx context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	if up.Type() == "" {

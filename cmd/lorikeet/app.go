@@ -50,7 +50,7 @@ type server struct {
 	connector    *connector
 	broker       *broker.Server
 	feeds        *feeds
-	cleaner      *cleaner
+	stopCleaning func()
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
@@ -220,8 +220,8 @@ func (s *server) Close(ctx context.Context) error {
 	if s.rest != nil {
 		note("REST", s.rest.Close(ctx))
 	}
-	if s.cleaner != nil {
-		s.cleaner.stop()
+	if s.stopCleaning != nil {
+		s.stopCleaning()
 	}
 	if s.router != nil {
 		s.drain(ctx)

@@ -26,12 +26,11 @@ func (s *server) startDoors(ctx context.Context) error {
 	if err := s.startBroker(ctx); err != nil {
 		return err
 	}
-	s.cleaner = newCleaner(s.devices, s.registry, s.store, s.log.With("component", "cleaner"))
 	s.unwatch = s.registry.Watch(s.registryChanged)
 	if err := s.startFeeds(ctx); err != nil {
 		return err
 	}
-	s.cleaner.start(ctx)
+	s.startCleaning(ctx)
 	if err := s.startREST(); err != nil {
 		return err
 	}
@@ -69,7 +68,6 @@ func (s *server) startFeeds(ctx context.Context) error {
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
-	s.cleaner.changed(c)
 	if s.broker == nil || s.feeds == nil {
 		return
 	}
@@ -82,6 +80,16 @@ func (s *server) registryChanged(c messages.Change) {
 	case c.Kind == messages.KindApplication:
 		s.feeds.start(c.ID)
 	}
+}
+
+func (s *server) startCleaning(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		forgetOrphans(ctx, s.devices, s.registry, s.store, s.log.With("component", "cleaner"))
+	}()
+	s.stopCleaning = func() { cancel(); <-done }
 }
 
 func (s *server) startREST() (err error) {

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ func Compile(source string) (*Program, error) {
 	return compile(text, lastLine)
 }
 
-// DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the result has the data and the error is not nil.
+// DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If the latter fails, the decoded data stand as they are, and the reason is a
+// warning; only a limit that it exceeds fails the call.
 func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
 	s, err := p.start(ctx)
 	if err != nil {
@@ -41,8 +43,17 @@ func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (me
 	if err != nil || s.vm.G.Global.RawGetString("normalizeUplink") == vm.LNil {
 		return out, err
 	}
-	out.Normalized, out.NormalizedWarnings, err = s.normalize(data)
-	return out, err
+	normalized, warnings, err := s.normalize(data)
+	var reason *messages.Error
+	switch {
+	case err == nil:
+		out.Normalized, out.NormalizedWarnings = normalized, warnings
+	case errors.As(err, &reason) && reason.Name != "formatter_limit":
+		out.NormalizedWarnings = []string{"normalizeUplink: " + strings.TrimPrefix(reason.Message, "normalizeUplink: ")}
+	default:
+		return messages.Decoded{}, err
+	}
+	return out, nil
 }
 
 // DecodeDownlink runs decodeDownlink.

@@ -146,20 +146,21 @@ func TestNormalizeUplink(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tc.result, diff)
 		}
 	}
-	for _, tc := range []struct{ result, name, want string }{
-		{`nil`, "formatter_output", "normalizeUplink: returned a nil"},
-		{`{errors = {"no"}}`, "formatter_error", "no"},
-		{`{data = 5}`, "formatter_output", "normalizeUplink: data is a number"},
-		{`{data = {1, 2}}`, "formatter_output", "data[1] is a number: make each measurement a table"},
-		{`{data = {air = {temperature = print}}}`, "formatter_output", "data.air.temperature is a function"},
-		{`error("x")`, "formatter_error", "x"},
+	for result, want := range map[string]string{
+		`nil`:                                    "normalizeUplink: returned a nil",
+		`{errors = {"no"}}`:                      "normalizeUplink: no",
+		`{data = 5}`:                             "normalizeUplink: data is a number",
+		`{data = {1, 2}}`:                        "data[1] is a number: make each measurement a table",
+		`{data = {air = {temperature = print}}}`: "data.air.temperature is a function",
+		`error("x")`:                             "normalizeUplink: x",
 	} {
-		out, err := decodeUplink(t, decode+"function normalizeUplink(input) return "+tc.result+" end", "01")
-		wantError(t, tc.result, err, tc.name, tc.want)
-		if string(out.Data) != `{"t":21.5}` || out.Normalized != nil {
-			t.Errorf("%s: data %s and normalized %s, want only the data", tc.result, out.Data, out.Normalized)
+		out, err := decodeUplink(t, decode+"function normalizeUplink(input) return "+result+" end", "01")
+		if err != nil || string(out.Data) != `{"t":21.5}` || out.Normalized != nil || len(out.NormalizedWarnings) != 1 || !strings.Contains(out.NormalizedWarnings[0], want) {
+			t.Errorf("%s: data %s, normalized %s %q, %v", result, out.Data, out.Normalized, out.NormalizedWarnings, err)
 		}
 	}
+	_, err := decodeUplink(t, decode+"function normalizeUplink(input) while true do end end", "01")
+	wantError(t, "endless normalizeUplink", err, "formatter_limit", "")
 	out, err := decodeUplink(t, decode, "01")
 	if err != nil || out.Normalized != nil {
 		t.Errorf("without normalizeUplink: %s, %v", out.Normalized, err)
