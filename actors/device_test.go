@@ -441,16 +441,23 @@ func TestFramesPastTheLimitAreDroppedAndCounted(t *testing.T) {
 	})
 }
 
-func TestSettingsAreReadInTheirForms(t *testing.T) {
+func TestSettingsReachTheProfile(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]int{`5`: 5, `"5"`: 5, `"RX_DELAY_5"`: 5, `{"value":"DATA_RATE_5"}`: 5, `{"value":5}`: 5, `{}`: 0} {
-		if got, ok, err := setting(json.RawMessage(in), 15); err != nil || !ok || got != want {
-			t.Errorf("%s: got %d, %v, %v", in, got, ok, err)
-		}
+	var dev v3.EndDevice
+	in := `{"lorawan_version":"MAC_V1_0_4","frequency_plan_id":"EU_863_870","mac_settings":{"rx1_delay":"RX_DELAY_3","desired_rx1_delay":{"value":4},"rx1_data_rate_offset":2,` +
+		`"rx2_data_rate_index":{"value":"DATA_RATE_5"},"rx2_frequency":"869525000","supports_32_bit_f_cnt":false,"resets_f_cnt":{"value":true}}}`
+	if err := json.Unmarshal([]byte(in), &dev); err != nil {
+		t.Fatal(err)
 	}
-	for _, in := range []string{`16`, `-1`, `"many"`, `[]`} {
-		if _, _, err := setting(json.RawMessage(in), 15); err == nil {
-			t.Errorf("%s: accepted", in)
-		}
+	p, err := profileOf(dev, NewRegions(), [3]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.RX1Delay != 3 || p.DesiredRX1Delay != 4 || p.RX1DROffset != 2 || *p.RX2DR != 5 || p.RX2Frequency != 869525000 || !p.FCnt16 || !p.ResetsFCnt || p.Version != 4 {
+		t.Errorf("%+v", p)
+	}
+	dev.MACSettings.RX1Delay = json.RawMessage(`16`)
+	if _, err := profileOf(dev, NewRegions(), [3]byte{}); err == nil {
+		t.Error("a delay of 16 s was taken")
 	}
 }

@@ -2,10 +2,7 @@ package actors
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 
 	"lorikeet/actors/device"
@@ -76,57 +73,25 @@ func readMACSettings(p *device.Profile, m *v3.MACSettings) error {
 	if m == nil {
 		return nil
 	}
-	for _, s := range []struct {
-		name string
-		raw  json.RawMessage
-		max  int
-		set  func(uint8)
-	}{
-		{"rx1_delay", m.RX1Delay, 15, func(v uint8) { p.RX1Delay, p.DesiredRX1Delay = v, v }},
-		{"desired_rx1_delay", m.DesiredRX1Delay, 15, func(v uint8) { p.DesiredRX1Delay = v }},
-		{"rx1_data_rate_offset", m.RX1DataRateOffset, 7, func(v uint8) { p.RX1DROffset = v }},
-		{"rx2_data_rate_index", m.RX2DataRateIndex, 15, func(v uint8) { p.RX2DR = &v }},
-	} {
-		v, ok, err := setting(s.raw, s.max)
-		if err != nil {
-			return fmt.Errorf("mac_settings.%s: %w", s.name, err)
-		}
-		if ok {
-			s.set(uint8(v))
-		}
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	if seconds, ok := m.RX1DelaySeconds(); ok {
+		p.RX1Delay, p.DesiredRX1Delay = seconds, seconds
+	}
+	if seconds, ok := m.DesiredRX1DelaySeconds(); ok {
+		p.DesiredRX1Delay = seconds
+	}
+	if offset, ok := m.RX1Offset(); ok {
+		p.RX1DROffset = offset
+	}
+	if index, ok := m.RX2DataRate(); ok {
+		p.RX2DR = &index
 	}
 	p.RX2Frequency = uint32(m.RX2Frequency)
 	p.FCnt16 = m.Supports32BitFCnt != nil && !bool(*m.Supports32BitFCnt)
 	p.ResetsFCnt = m.ResetsFCnt != nil && bool(*m.ResetsFCnt)
 	return nil
-}
-
-// setting reads a number in any of its JSON forms: 5, "5", "RX_DELAY_5", {"value":5}.
-func setting(raw json.RawMessage, limit int) (int, bool, error) {
-	text := strings.TrimSpace(string(raw))
-	if strings.HasPrefix(text, "{") {
-		var w struct {
-			Value json.RawMessage `json:"value"`
-		}
-		if err := json.Unmarshal(raw, &w); err != nil {
-			return 0, false, err
-		}
-		if text = string(w.Value); text == "" {
-			text = "0"
-		}
-	}
-	if text == "" || text == "null" {
-		return 0, false, nil
-	}
-	text = strings.Trim(text, `"`)
-	if i := strings.LastIndexByte(text, '_'); i >= 0 {
-		text = text[i+1:]
-	}
-	v, err := strconv.Atoi(text)
-	if err != nil || v < 0 || v > limit {
-		return 0, false, fmt.Errorf("want a number of 0 to %d", limit)
-	}
-	return v, true, nil
 }
 
 // upFormatter: the device's formatters if it has any, else the application's; they are not mixed.

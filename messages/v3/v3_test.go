@@ -178,6 +178,32 @@ func TestMACSettingsKeepWhatTheyDoNotKnow(t *testing.T) {
 	}
 }
 
+func TestMACSettingsAreReadInTheirForms(t *testing.T) {
+	for in, want := range map[string]uint8{`5`: 5, `"5"`: 5, `"RX_DELAY_5"`: 5, `{"value":"RX_DELAY_5"}`: 5, `{"value":5}`: 5, `{}`: 1, `0`: 1, `15`: 15} {
+		m := MACSettings{RX1Delay: json.RawMessage(in)}
+		if got, ok := m.RX1DelaySeconds(); !ok || got != want || m.Validate() != nil {
+			t.Errorf("%s: got %d, %v, %v", in, got, ok, m.Validate())
+		}
+	}
+	for _, in := range []string{`16`, `-1`, `"many"`, `[]`, `1.5`, `{"value":16}`} {
+		m := MACSettings{RX1Delay: json.RawMessage(in)}
+		if got, ok := m.RX1DelaySeconds(); ok || m.Validate() == nil {
+			t.Errorf("%s: read as %d", in, got)
+		}
+	}
+	if m := (MACSettings{}); m.Validate() != nil {
+		t.Error(m.Validate())
+	}
+	if _, ok := (*MACSettings)(nil).RX1DelaySeconds(); ok {
+		t.Error("no settings, but a delay")
+	}
+	for _, hz := range []Uint64{1, 868100001, 0xFFFFFF*100 + 100} {
+		if (&MACSettings{RX2Frequency: hz}).Validate() == nil {
+			t.Errorf("%d Hz was taken", hz)
+		}
+	}
+}
+
 func FuzzDecodeDownlinks(f *testing.F) {
 	for _, seed := range []string{`{"downlinks":[{"f_port":15,"frm_payload":"vu8=","priority":"NORMAL"}]}`, `{"downlinks":[]}`, `{"downlinks":null}`, `{"endDeviceIds":{"deviceId":"a"},"downlinks":[{"decodedPayload":{"aB":1}}]}`} {
 		f.Add([]byte(seed))
