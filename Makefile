@@ -7,7 +7,7 @@ BENCHTIME  ?= 20s
 ARGS       ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race e2e fuzz lint generate check bench demo run
+.PHONY: help build test race thorough e2e fuzz lint generate check bench demo run
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,14 +15,16 @@ help: ## this list
 build: ## bin/lorikeet, with the version from git
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/lorikeet ./cmd/lorikeet
 
-test: ## what must hold, in under 5 minutes on 2 cores: vet, formatting, the race detector where it applies, and the system as processes
+test: ## what must hold, in under 5 minutes on 2 cores: vet, formatting, the race detector on everything, the system as processes
 	@test -z "$$(gofmt -l .)" || { echo "run gofmt -w on:"; gofmt -l .; exit 1; }
-	go vet ./...
+	go vet -race ./...
 	go test -race $$(go list ./... | grep -v '^lorikeet/test')
-	go test ./test/...
+	LORIKEET_TEST_RACE=1 go test -race ./test/...
 
-race: ## the race detector on everything, the server processes of the system tests included
-	LORIKEET_TEST_RACE=1 LORIKEET_TEST_THOROUGH=1 go test -race -timeout 30m ./...
+thorough: ## test, with more damage to more files
+	LORIKEET_TEST_RACE=1 LORIKEET_TEST_THOROUGH=1 go test -race -count=1 -timeout 30m ./...
+
+race: test ## the same: test runs with the race detector
 
 e2e: ## the system from outside: real processes on loopback
 	go test -count=1 -v ./test/...

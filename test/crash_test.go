@@ -123,6 +123,49 @@ func checkNothingIsMissing(t *testing.T, p *process, app string, cfg simulator.C
 	}
 }
 
+// TestKillDuringJoinsUsesNoNonceTwice kills the server while devices join. Those whose join-accept was lost join again; all must get through,
+// and no JoinNonce may answer two join-requests (the simulator's devices watch for it).
+func TestKillDuringJoinsUsesNoNonceTwice(t *testing.T) {
+	t.Parallel()
+	const app, devices, kills = "join-app", 60, 3
+	p := start(t)
+	key := p.application(app)
+	h := newHook(t)
+	p.call("POST", "/as/webhooks/"+app, webhookWithAll("hook", h.url, ""), nil)
+	cfg := simulator.DefaultConfig()
+	cfg.HTTP, cfg.UDP, cfg.MQTT, cfg.AdminKey, cfg.APIKey, cfg.ApplicationID = "http://"+p.rest, p.udp, "", adminKey, key, app
+	cfg.Devices, cfg.Gateways, cfg.Rate, cfg.Count, cfg.KeepAlive, cfg.RealTime = devices, 4, 200, 2*devices, 50*time.Millisecond, false
+	cfg.JoinRate, cfg.JoinTimeout, cfg.JoinAttempts, cfg.Drain = 40, 3*time.Second, 20, time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	done := make(chan simulator.Report, 1)
+	go func() {
+		r, err := simulator.Run(ctx, cfg, io.Discard)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	for n := range kills {
+		joined := 0
+		h.wait(fmt.Sprintf("joins before kill %d", n+1), func(r received) bool {
+			if r.up.JoinAccept != nil {
+				joined++
+			}
+			return joined >= 12*(n+1)
+		})
+		p.kill()
+		p.run()
+	}
+	report := <-done
+	if report.Active != devices || report.JoinNonceReused > 0 || report.FCntDownReused > 0 {
+		t.Errorf("%+v", report)
+	}
+	for i := range devices {
+		h.uplink(simulator.MakeIdentity(cfg.Seed, i, simulator.OTAA).DeviceID, 1)
+	}
+}
+
 // TestStopAndStartKeepsSessionsAndQueue stops the server in order and starts it again.
 func TestStopAndStartKeepsSessionsAndQueue(t *testing.T) {
 	t.Parallel()
