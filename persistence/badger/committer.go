@@ -25,29 +25,54 @@ type operation interface {
 	frees() bool
 }
 
+// minInterval bounds the syncs a second under load: a sync costs the processor about a millisecond whatever it writes, so more requests should share one.
+// The sign of load is that a request came while the batch before was on its way; one that comes alone is not held back.
+const minInterval = 2 * time.Millisecond
+
 func (s *Store) runCommitter() {
 	defer close(s.done)
 	requests := make([]*request, 0, maxBatch)
+	var last time.Time // start of the batch before
 	for {
-		requests = requests[:0]
-		select {
-		case r := <-s.queue:
-			requests = append(requests, r)
-		case <-s.stop:
-			// No call is under way any more; what is still queued was given up by its caller.
-			return
+		requests = s.gather(requests[:0], nil)
+		if early := minInterval - time.Since(last); len(requests) > 0 && early > 0 {
+			requests = s.gather(requests, time.After(early))
 		}
-	drain:
-		for len(requests) < maxBatch {
+		if len(requests) == 0 {
 			select {
 			case r := <-s.queue:
 				requests = append(requests, r)
-			default:
-				break drain
+			case <-s.stop:
+				// No call is under way any more; what is still queued was given up by its caller.
+				return
 			}
+			requests = s.gather(requests, nil)
 		}
+		last = time.Now()
 		s.process(requests)
 	}
+}
+
+// gather adds what is in the queue, and with a timer also what comes until then.
+func (s *Store) gather(requests []*request, until <-chan time.Time) []*request {
+	for len(requests) < maxBatch {
+		select {
+		case r := <-s.queue:
+			requests = append(requests, r)
+			continue
+		default:
+		}
+		if until == nil {
+			break
+		}
+		select {
+		case r := <-s.queue:
+			requests = append(requests, r)
+		case <-until:
+			return requests
+		}
+	}
+	return requests
 }
 
 // process makes a batch of requests durable and wakes their callers.
