@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -34,38 +35,32 @@ func TestKillLosesNothing(t *testing.T) {
 
 	cfg := simulator.DefaultConfig()
 	cfg.HTTP, cfg.UDP, cfg.MQTT, cfg.AdminKey, cfg.APIKey, cfg.ApplicationID = "http://"+p.rest, p.udp, "tcp://"+p.mqtt, adminKey, key, app
-	cfg.Devices, cfg.Gateways, cfg.Rate, cfg.Count, cfg.Activation, cfg.Drain = devices, 2, 200, 2000, simulator.ABP, 3*time.Second
+	cfg.Devices, cfg.Gateways, cfg.Rate, cfg.Duration, cfg.Activation = devices, 2, 200, time.Hour, simulator.ABP // until it is stopped
 	cfg.DownlinkEvery, cfg.ConfirmedDownlink, cfg.Confirmed, cfg.Persistent, cfg.RealTime = 5, true, 0.2, true, false
 	cfg.KeepAlive = 100 * time.Millisecond
 	cfg.StateFile = filepath.Join(t.TempDir(), "devices.json")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	load, stopLoad := context.WithCancel(ctx)
+	defer stopLoad()
 	done := make(chan simulator.Report, 1)
 	go func() {
-		r, err := simulator.Run(ctx, cfg, io.Discard)
-		if err != nil {
+		r, err := simulator.Run(load, cfg, io.Discard)
+		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		done <- r
 	}()
-	for n := range kills {
-		// Let some hundred events come in between two kills.
-		for want := (n + 1) * 250; ; {
-			live.mu.Lock()
-			got, changed := len(live.all), live.changed
-			live.mu.Unlock()
-			if got >= want {
-				break
-			}
-			select {
-			case <-changed:
-			case <-time.After(patience):
-				t.Fatalf("only %d of %d events before kill %d", got, want, n+1)
-			}
+	for n := range kills + 1 {
+		// Some hundred events come in between two kills, and after the last.
+		seen := 0
+		live.wait(fmt.Sprintf("%d events", (n+1)*250), func(received) bool { seen++; return seen >= (n+1)*250 })
+		if n < kills {
+			p.kill()
+			p.run()
 		}
-		p.kill()
-		p.run()
 	}
+	stopLoad()
 	report := <-done
 	if report.FCntDownReused > 0 {
 		t.Errorf("FCntDown used twice: %d times, first %s", report.FCntDownReused, report.FirstFault)
@@ -75,7 +70,7 @@ func TestKillLosesNothing(t *testing.T) {
 	}
 
 	// One more uplink of each device shows that counters went on, and pushes what the webhook still waits for.
-	cfg.Count, cfg.Rate, cfg.DownlinkEvery, cfg.Drain = devices, 100, 0, patience
+	cfg.Count, cfg.Duration, cfg.Rate, cfg.DownlinkEvery, cfg.Drain = devices, 0, 100, 0, patience
 	last, err := simulator.Run(ctx, cfg, io.Discard)
 	if err != nil {
 		t.Fatal(err)
