@@ -13,10 +13,7 @@ import (
 	"lorikeet/messages"
 )
 
-type echo struct {
-	made *atomic.Int32
-	n    int
-}
+type echo struct{ n int }
 
 func (e *echo) Receive(ctx actor.Context) {
 	if r, ok := ctx.Message().(*Request); ok {

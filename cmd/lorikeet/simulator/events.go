@@ -35,11 +35,10 @@ type tracker struct {
 	joins     uint64
 	down      map[string]uint64 // by last part of the topic
 	latency   histogram
-	changed   chan struct{} // holds a token after an uplink event
 }
 
 func newTracker(start time.Time) *tracker {
-	return &tracker{start: start, devices: map[string][]*flights{}, down: map[string]uint64{}, changed: make(chan struct{}, 1)}
+	return &tracker{start: start, devices: map[string][]*flights{}, down: map[string]uint64{}}
 }
 
 // leave notes an uplink just before it is sent.
@@ -104,10 +103,6 @@ func (t *tracker) arriveUplink(device string, addr messages.DevAddr, fCnt uint32
 		t.seen++
 		t.latency.add(time.Duration(now - f.at[i]))
 		f.at[i] = -f.at[i]
-		select {
-		case t.changed <- struct{}{}:
-		default:
-		}
 		return
 	}
 	t.unknown++
@@ -118,17 +113,6 @@ func (t *tracker) complete() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.seen >= t.sent
-}
-
-// wait returns when every uplink was seen, or with the context.
-func (t *tracker) wait(ctx context.Context) {
-	for !t.complete() {
-		select {
-		case <-t.changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // watch connects to the MQTT broker and feeds the tracker. It returns once the subscriptions are granted.
