@@ -27,7 +27,7 @@ type operation interface {
 
 // minInterval bounds the syncs a second under load: a sync costs the processor about a millisecond whatever it writes, so more requests should share one.
 // The sign of load is that a request came while the batch before was on its way; one that comes alone is not held back.
-const minInterval = 2 * time.Millisecond
+const minInterval = 5 * time.Millisecond
 
 func (s *Store) runCommitter() {
 	defer close(s.done)
