@@ -86,8 +86,9 @@ type (
 		Frame messages.Frame
 		Join  bool
 	}
-	// ReloadProfile says that the registry changed.
-	ReloadProfile struct{}
+	// reloadProfile says that the device changed in the registry.
+	reloadProfile struct{}
+	forgetProfile struct{} // what the device has of its application changed; it is read again when it is needed
 	closeWindow   struct{ number uint64 }
 	transmission  struct{ device.ReportTransmission }
 	simulate      struct{ up v3.ApplicationUp }
@@ -106,7 +107,9 @@ func (d *Device) Receive(ctx actor.Context) {
 		d.guard(nil, func() { d.closeWindow(m.number) })
 	case transmission:
 		d.guard(nil, func() { d.stepLogged(m.ReportTransmission) })
-	case ReloadProfile:
+	case forgetProfile:
+		d.profile = nil
+	case reloadProfile:
 		d.profile = nil
 		d.guard(nil, func() { d.stepLogged(device.ApplyProfile{}) })
 	case Asked:

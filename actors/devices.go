@@ -165,13 +165,13 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 	case messages.KindDevice:
 		if id, err := messages.ParseUID(c.ID); err == nil {
 			if d.cfg.Index.Has(id) && !c.Deleted {
-				d.router.Tell(id, ReloadProfile{}) // also asleep: the directory may need to know
+				d.router.Tell(id, reloadProfile{}) // also asleep: the directory may need to know
 				return
 			}
-			d.router.TellAwake(id.ApplicationID, id.DeviceID, ReloadProfile{})
+			d.router.TellAwake(id.ApplicationID, id.DeviceID, reloadProfile{})
 		}
 	case messages.KindLink:
-		d.router.TellAwake(c.ID, "", ReloadProfile{})
+		d.router.TellAwake(c.ID, "", forgetProfile{})
 	}
 }
 

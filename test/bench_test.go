@@ -71,6 +71,7 @@ func benchmarkServer(b *testing.B, f messages.Formatter, length time.Duration) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		cfg.HTTP, cfg.Formatter = "", messages.Formatter{} // everything is registered now
 		used := cpuOf(b, p.cmd.Process.Pid) - before
 		fmt.Fprintf(os.Stderr, "%s at %.0f/s: sent %.0f/s, %d missing, p50 %s, p99 %s, %.0f ms CPU per 1,000, simulator late %s\n", f.Kind, rate, report.UplinkRate,
 			report.EventsMissing, report.LatencyP50, report.LatencyP99, used.Seconds()*1e6/float64(report.Uplinks), report.MaxLag)
