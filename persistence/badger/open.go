@@ -96,6 +96,11 @@ func (s *Store) checkSpace() error {
 	return nil
 }
 
+// lockPatience: a process that is ending, or one that was forked and has not begun its own program, holds the lock of the folder for a moment.
+const lockPatience = 500 * time.Millisecond
+
+func isLocked(err error) bool { return strings.Contains(err.Error(), "directory lock") }
+
 func (s *Store) openDatabase() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -117,8 +122,12 @@ func (s *Store) openDatabase() (err error) {
 		WithMetricsEnabled(false).
 		WithLogger(logger{s.log})
 	s.db, err = bdb.Open(opts)
+	for deadline := time.Now().Add(lockPatience); err != nil && isLocked(err) && time.Now().Before(deadline); {
+		time.Sleep(lockPatience / 25)
+		s.db, err = bdb.Open(opts)
+	}
 	if err != nil {
-		if strings.Contains(err.Error(), "directory lock") {
+		if isLocked(err) {
 			return messages.Errorf(messages.CodeUnavailable, "store_in_use", "open the store: %s is used by another process: stop that one, or give this one its own folder", s.cfg.Dir)
 		}
 		return fmt.Errorf("open the store: the database in %s can't be opened (if files are damaged or missing, keep a copy of the folder, check the disk and restore a backup): %w", s.cfg.Dir, err)
