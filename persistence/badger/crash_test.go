@@ -265,7 +265,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 		t.Fatalf("the store is not whole to begin with: %v %s", err, out)
 	}
 
-	flips := 2 // of each file
+	flips := 6 // of each file
 	if os.Getenv("LORIKEET_TEST_THOROUGH") != "" {
 		flips = 12
 	}
