@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"messages/frame":              {},
 	"messages/record":             {},
 	"messages/v3":                 {},
+	"messages/wire":               {},
 	"formatters":                  {"formatters/lua", "formatters/javascript", "formatters/cayennelpp"},
 	"formatters/cayennelpp":       {},
 	"formatters/formatterstest":   {"formatters"},
