@@ -95,6 +95,7 @@ func (g *Gateway) moveIfSilent(now time.Time) {
 	g.mu.Lock()
 	g.open(l)
 	g.waiting.pull = time.Time{}
+	g.sendPullLocked() // first, so that answers to what follows find their way
 	kept := g.waiting.pushes[:0]
 	for _, u := range g.waiting.pushes {
 		if g.cfg.Forget || now.Sub(u.made) > resendFor {
@@ -109,5 +110,4 @@ func (g *Gateway) moveIfSilent(now time.Time) {
 	g.waiting.pushes = kept
 	g.mu.Unlock()
 	old.close()
-	g.sendPull()
 }

@@ -348,14 +348,18 @@ func (g *Gateway) keepAlive(ctx context.Context) {
 }
 
 func (g *Gateway) sendPull() {
-	b := g.header(make([]byte, 0, 12), pullData)
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sendPullLocked()
+}
+
+func (g *Gateway) sendPullLocked() {
+	b := g.header(make([]byte, 0, 12), pullData)
 	g.token++
 	binary.LittleEndian.PutUint16(b[1:], g.token)
 	if g.waiting.pull.IsZero() {
 		g.waiting.pull = time.Now()
 	}
-	g.mu.Unlock()
 	g.stats.pullData.Add(1)
 	g.write(g.link.Load().pull, b)
 }
