@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"sync"
 
 	"lorikeet/messages"
@@ -45,6 +46,11 @@ func (d *Directory) deviceShard(id messages.DeviceID) *shard {
 		h = (h ^ uint32(id.DeviceID[i])) * 16777619
 	}
 	return &d.shards[h%64]
+}
+
+// Prepare has nothing to do on a single node: the directory is built from the session records.
+func (d *Directory) Prepare(context.Context, messages.DeviceID, ...messages.SessionEntry) error {
+	return nil
 }
 
 // Set replaces the sessions of a device; none removes it. Calls for one device must not overlap: its actor makes them in order.
