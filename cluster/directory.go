@@ -197,6 +197,29 @@ func (d *Directory) Lookup(data frame.Data, phy []byte) (messages.DeviceID, stri
 	return id, [...]string{"unknown_dev_addr", "mic", "f_cnt_replayed", "found"}[m], m == Found
 }
 
+// sessionsOf gives what the directory has of a device.
+func (d *Directory) sessionsOf(id messages.DeviceID) []messages.SessionEntry {
+	ds := d.deviceShard(id)
+	ds.mu.RLock()
+	addrs := ds.devices[id]
+	ds.mu.RUnlock()
+	var out []messages.SessionEntry
+	for i, a := range addrs {
+		if i > 0 && a == addrs[0] {
+			continue // both sessions are under one address
+		}
+		s := d.addrShard(a)
+		s.mu.RLock()
+		for _, c := range s.byAddr[a] {
+			if c.device == id {
+				out = append(out, c.SessionEntry)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return out
+}
+
 // Has says whether the device has a session.
 func (d *Directory) Has(id messages.DeviceID) bool {
 	s := d.deviceShard(id)
