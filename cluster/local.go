@@ -136,6 +136,9 @@ func (l *Local) TellAwake(applicationID, deviceID string, message any) {
 	}
 }
 
+// Owns is true: there is no other node.
+func (l *Local) Owns(messages.DeviceID) bool { return true }
+
 // Forget is called by an actor that stops by itself, so that the next message wakes a new one.
 func (l *Local) Forget(id messages.DeviceID, pid *actor.PID) {
 	s := l.shard(id)

@@ -147,7 +147,6 @@ func (s *server) startDevices(ctx context.Context) error {
 		Store: s.store, Registry: s.registry, Formatters: s.scripts, Index: s.directory, Transmitter: s.transmitter, Random: random{},
 		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
 		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
-		Settled: func(n int) { s.ingress.Settled(n) },
 	}
 	n, err := actors.LoadIndex(ctx, cfg)
 	if err != nil {

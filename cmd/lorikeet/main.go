@@ -39,6 +39,8 @@ type configFlags struct {
 	MQTT       string `name:"mqtt" placeholder:"ADDR" help:"Address of the MQTT broker (default :1883)."`
 	UDP        string `name:"udp" placeholder:"ADDR" help:"Address for radio gateways that speak Semtech UDP (default :1700)."`
 	PublicURL  string `name:"public-url" placeholder:"URL" help:"How webhook receivers reach this server."`
+	Cluster    string `name:"cluster" placeholder:"URL" help:"NATS servers of the cluster, nats://host:port, or embedded (default: a single node)."`
+	Node       string `name:"node" placeholder:"NAME" help:"Name of this node in the cluster (default: the host name)."`
 	LogLevel   string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
 
@@ -55,7 +57,7 @@ func (f *configFlags) load() (Config, error) {
 	for _, o := range []struct {
 		flag string
 		key  *string
-	}{{f.Data, &cfg.Data}, {f.HTTP, &cfg.HTTP.Listen}, {f.MQTT, &cfg.MQTT.Listen}, {f.UDP, &cfg.UDP.Listen}, {f.PublicURL, &cfg.HTTP.PublicURL}, {f.LogLevel, &cfg.Log.Level}} {
+	}{{f.Data, &cfg.Data}, {f.HTTP, &cfg.HTTP.Listen}, {f.MQTT, &cfg.MQTT.Listen}, {f.UDP, &cfg.UDP.Listen}, {f.PublicURL, &cfg.HTTP.PublicURL}, {f.Cluster, &cfg.Cluster.URL}, {f.Node, &cfg.Cluster.Node}, {f.LogLevel, &cfg.Log.Level}} {
 		if o.flag != "" {
 			*o.key = o.flag
 		}
