@@ -184,7 +184,7 @@ func (s *server) startIntegrations(ctx context.Context) error {
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics})
 	s.connector = &connector{
-		registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		placement: everythingHere{}, registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)
