@@ -26,12 +26,9 @@ type ClusterMember struct {
 
 // NodeStats are figures of one node at one moment.
 type NodeStats struct {
-	DevicesAwake   int    `json:"devices_awake"`
-	DevicesKnown   int    `json:"devices_with_session"` // in its directory
-	FramesInFlight int64  `json:"frames_in_flight"`
-	RadioGateways  int    `json:"radio_gateways"` // whose downlinks go through it
-	MQTTClients    int    `json:"mqtt_clients"`
-	Integrations   int    `json:"integrations"` // that it runs
-	Lag            uint64 `json:"integration_lag"`
-	Uptime         string `json:"uptime"`
+	DevicesAwake   int   `json:"devices_awake"`
+	DevicesKnown   int   `json:"devices_with_session"` // in its directory
+	FramesInFlight int64 `json:"frames_in_flight"`
+	RadioGateways  int   `json:"radio_gateways"` // whose downlinks go through it
+	Integrations   int   `json:"integrations"`   // that it runs
 }

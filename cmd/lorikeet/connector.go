@@ -30,6 +30,13 @@ type everythingHere struct{}
 func (everythingHere) owns(string) bool                   { return true }
 func (everythingHere) takeOver(context.Context, []string) {}
 
+func (s *server) placement() placement {
+	if s.clustered != nil {
+		return s.clustered
+	}
+	return everythingHere{}
+}
+
 // connector keeps the running integrations equal to what the registry says, as far as they are placed on this node.
 type connector struct {
 	placement    placement
