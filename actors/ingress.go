@@ -159,8 +159,8 @@ func (l *joinLimiter) allow(gateway messages.EUI64, now time.Time) bool {
 }
 
 // LoadIndex fills the directory from the store, without waking actors.
-func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) {
-	err = cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
+func LoadIndex(ctx context.Context, cfg *DeviceConfig) error {
+	return cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
 		s, err := device.Unmarshal(b)
 		if err != nil {
 			return err
@@ -168,9 +168,7 @@ func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) 
 		if s.Session == nil && s.Pending == nil {
 			return nil
 		}
-		devices++
 		cfg.Index.Set(id, indexEntries(s)...)
 		return nil
 	})
-	return devices, err
 }

@@ -150,6 +150,28 @@ func (m *Integrations) Remove(key string) {
 	}()
 }
 
+// Release stops the integration of key, which goes on at another node, and returns when its place is saved or ctx ends.
+func (m *Integrations) Release(ctx context.Context, key string) error {
+	m.mu.Lock()
+	m.stopLocked(key, false)
+	done := m.tails[key]
+	m.mu.Unlock()
+	if done == nil {
+		return nil
+	}
+	select {
+	case <-done:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.tails[key] == done {
+			delete(m.tails, key)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (m *Integrations) stopLocked(key string, forget bool) {
 	h := m.running[key]
 	if h == nil {

@@ -94,7 +94,9 @@ func (s *Shared) follow(id messages.DeviceID, entry []byte) {
 	s.Directory.Set(id, entries...)
 }
 
-func sameSession(a, b messages.SessionEntry) bool { return a.DevAddr == b.DevAddr && a.NwkSKey == b.NwkSKey }
+func sameSession(a, b messages.SessionEntry) bool {
+	return a.DevAddr == b.DevAddr && a.NwkSKey == b.NwkSKey
+}
 
 // Prepare makes sessions findable on every node before they are committed.
 func (s *Shared) Prepare(ctx context.Context, id messages.DeviceID, sessions ...messages.SessionEntry) error {
