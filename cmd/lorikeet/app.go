@@ -112,7 +112,9 @@ func (s *server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log})
+	s.registry, err = registry.Open(ctx, s.store, registry.Config{
+		Clock: time.Now, Rand: rand.Reader, Log: s.log, OnFailure: func(err error) { s.failed <- fmt.Errorf("registry: %w", err) },
+	})
 	if err != nil {
 		return err
 	}
@@ -247,6 +249,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	if s.scripts != nil {
 		note("formatters", s.scripts.Close())
+	}
+	if s.registry != nil {
+		s.registry.Close()
 	}
 	if s.store != nil {
 		note("store", s.store.Close())

@@ -84,7 +84,7 @@ func (r *Registry) Authorize(ctx context.Context, key string) (messages.Access, 
 	}
 	record, ok := r.keyFor(key)
 	if !ok && r.follow != nil {
-		if err := r.catchUp(ctx); err != nil {
+		if err := r.glance(ctx); err != nil {
 			return messages.Access{}, err
 		}
 		record, ok = r.keyFor(key)
@@ -247,7 +247,7 @@ func (r *Registry) DeleteAPIKey(ctx context.Context, app, id string) error {
 	}
 	err := r.remove(ctx, place{kind: messages.KindAPIKey, id: id, application: app}, keyNotFound(id))
 	if errors.Is(err, keyNotFound(id)) && r.follow == nil { // deleted by a write whose success was not told
-		r.apply(messages.Document{Kind: messages.KindAPIKey, ID: id})
+		r.emit(r.apply(messages.Document{Kind: messages.KindAPIKey, ID: id}))
 	}
 	return err
 }

@@ -27,8 +27,21 @@ func (r *Registry) Application(ctx context.Context, id string) (v3.Application, 
 	return get[v3.Application](ctx, r, messages.KindApplication, id, applicationNotFound(id))
 }
 
-// ApplicationExists asks memory; for an application that is not there, what other nodes have written is waited for.
-func (r *Registry) ApplicationExists(id string) bool { return r.need(context.Background(), id) == nil }
+func applicationDeleting(id string) error {
+	return messages.NotFound("application_not_found", "application %q is being deleted: if that was interrupted, delete it again", shorten(id))
+}
+
+// ApplicationExists asks memory; for an application that is not there, it waits a moment for what other nodes have written.
+func (r *Registry) ApplicationExists(id string) bool {
+	if a, _ := r.index.application(id); a != nil {
+		return true
+	}
+	if r.glance(context.Background()) != nil {
+		return false
+	}
+	a, _ := r.index.application(id)
+	return a != nil
+}
 
 // CreateApplication gives what was stored; id_taken.
 func (r *Registry) CreateApplication(ctx context.Context, app v3.Application) (v3.Application, error) {
@@ -44,8 +57,11 @@ func (r *Registry) CreateApplication(ctx context.Context, app v3.Application) (v
 // UpdateApplication changes one by compare-and-set: change may run more than once. ids and created_at stay; application_not_found.
 func (r *Registry) UpdateApplication(ctx context.Context, id string, change func(*v3.Application) error) (v3.Application, error) {
 	e := r.editApplication(id, func(found bool, v *applicationRecord) error {
-		if !found || v.Deleting {
+		switch {
+		case !found:
 			return applicationNotFound(id)
+		case v.Deleting:
+			return applicationDeleting(id)
 		}
 		return change(&v.Application)
 	})

@@ -30,8 +30,7 @@ const (
 // follower feeds a registry with the changes of a shared store.
 type follower struct {
 	store     sharedStore
-	apply     func(...messages.Document)
-	log       *slog.Logger
+	registry  *Registry
 	onFailure func(error)
 	last      messages.Revision // of what was applied; used by observe only
 
@@ -39,9 +38,11 @@ type follower struct {
 	end   context.CancelCauseFunc
 	ended chan struct{}
 
-	mutex sync.Mutex
-	busy  bool
-	next  *round
+	mutex   sync.Mutex
+	busy    bool     // rounds runs
+	next    *round   // of SyncDocuments
+	notices []notice // what watchers have not heard of
+	noticed chan struct{}
 }
 
 // round is one SyncDocuments for all who asked before it began.
@@ -50,18 +51,29 @@ type round struct {
 	err  error
 }
 
-func newFollower(store sharedStore, apply func(...messages.Document), log *slog.Logger, onFailure func(error)) *follower {
-	return &follower{store: store, apply: apply, log: log, onFailure: onFailure, ended: make(chan struct{})}
+// notice is a change, or a mark in their order: closed when watchers have heard of all that was before it.
+type notice struct {
+	change messages.Change
+	mark   chan struct{}
+}
+
+func newFollower(store sharedStore, r *Registry, onFailure func(error)) *follower {
+	return &follower{store: store, registry: r, onFailure: onFailure, ended: make(chan struct{}), noticed: make(chan struct{}, 1)}
 }
 
 // start follows in the background and comes back when everything that is there has been applied.
 func (f *follower) start(ctx context.Context) error {
 	f.alive, f.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	go func() {
-		defer close(f.ended)
+	var both sync.WaitGroup
+	both.Go(f.tell)
+	both.Go(func() {
 		if err := f.store.FollowDocuments(f.alive, f.observe); f.alive.Err() == nil {
 			f.fail(err)
 		}
+	})
+	go func() {
+		both.Wait()
+		close(f.ended)
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -69,7 +81,7 @@ func (f *follower) start(ctx context.Context) error {
 	if err := f.store.SyncDocuments(ctx); err != nil {
 		return errors.Join(err, context.Cause(f.alive))
 	}
-	return nil
+	return f.told(ctx) // who watches from now on does not hear of the past
 }
 
 func (f *follower) fail(err error) {
@@ -78,7 +90,7 @@ func (f *follower) fail(err error) {
 	}
 	err = fmt.Errorf("follow the documents of other nodes: %w", err)
 	f.end(err)
-	f.log.LogAttrs(context.Background(), slog.LevelError, "changes of other nodes are not heard of any more: restart this node", slog.Any("err", err))
+	f.registry.log.LogAttrs(context.Background(), slog.LevelError, "changes of other nodes are not heard of any more: restart this node", slog.Any("err", err))
 	if f.onFailure != nil {
 		f.onFailure(err)
 	}
@@ -101,7 +113,63 @@ func (f *follower) observe(doc messages.Document, deleted bool) {
 	case doc.Value == nil:
 		doc.Value = []byte{}
 	}
-	f.apply(doc)
+	for _, c := range f.registry.apply(doc) {
+		f.note(notice{change: c})
+	}
+}
+
+func (f *follower) note(n notice) {
+	f.mutex.Lock()
+	f.notices = append(f.notices, n)
+	f.mutex.Unlock()
+	select {
+	case f.noticed <- struct{}{}:
+	default:
+	}
+}
+
+// tell calls the watchers. It is apart from observe, because a watcher may ask the registry something for which that waits for new documents.
+func (f *follower) tell() {
+	for {
+		select {
+		case <-f.alive.Done():
+			return
+		case <-f.noticed:
+		}
+		f.mutex.Lock()
+		notices := f.notices
+		f.notices = nil
+		f.mutex.Unlock()
+		for _, n := range notices {
+			if n.mark != nil {
+				close(n.mark)
+				continue
+			}
+			f.registry.emit([]messages.Change{n.change})
+		}
+	}
+}
+
+// told comes back when the watchers have heard of all that is in memory.
+func (f *follower) told(ctx context.Context) error {
+	mark := make(chan struct{})
+	f.note(notice{mark: mark})
+	select {
+	case <-mark:
+		return nil
+	case <-f.alive.Done():
+		return context.Cause(f.alive)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// settle comes back when every change that was durable before is in memory and the watchers have heard of it. Watchers must not call it.
+func (f *follower) settle(ctx context.Context) error {
+	if err := f.sync(ctx); err != nil {
+		return err
+	}
+	return f.told(ctx)
 }
 
 // sync comes back when every change that was durable before is in memory. Who asks while a round is under way shares the next one.

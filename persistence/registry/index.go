@@ -151,22 +151,22 @@ func (x *index) putKey(doc messages.Document) bool {
 	return true
 }
 
-// apply brings memory, then the watchers, up to date with documents that are durable; those without Value are deleted.
-func (r *Registry) apply(docs ...messages.Document) {
+// apply brings memory up to date with documents that are durable; those without Value are deleted. It gives what watchers are to hear of.
+func (r *Registry) apply(docs ...messages.Document) []messages.Change {
+	changes := make([]messages.Change, 0, len(docs))
 	r.index.mutex.Lock()
+	defer r.index.mutex.Unlock()
 	for _, doc := range docs {
 		if !r.index.put(doc) {
 			r.log.LogAttrs(context.Background(), slog.LevelError, "damaged document ignored", slog.String("kind", string(doc.Kind)), slog.String("id", doc.ID))
 		}
-	}
-	r.index.mutex.Unlock()
-	for _, doc := range docs {
 		switch doc.Kind {
 		case messages.KindDeviceEUI, messages.KindGatewayEUI, messages.KindServer: // nothing that people configure
 		default:
-			r.emit(messages.Change{Kind: doc.Kind, ID: doc.ID, Deleted: doc.Value == nil})
+			changes = append(changes, messages.Change{Kind: doc.Kind, ID: doc.ID, Deleted: doc.Value == nil})
 		}
 	}
+	return changes
 }
 
 // loadIndex reads what is held in memory from a store that only this node writes.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"lorikeet/messages"
 )
@@ -15,6 +16,17 @@ func (r *Registry) catchUp(ctx context.Context) error {
 		return nil
 	}
 	return r.follow.sync(ctx)
+}
+
+// glance is catchUp for those who have no time, and may be strangers.
+func (r *Registry) glance(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := r.catchUp(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return messages.Errorf(messages.CodeUnavailable, "registry_behind", "this node does not hear from the store: try again later")
+	}
+	return err
 }
 
 // need gives application_not_found if there is no such application. One that another node has made just now is there.
@@ -55,7 +67,7 @@ func (r *Registry) confirm(ctx context.Context, at place, writes []messages.Writ
 	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
-	return applicationNotFound(at.application)
+	return applicationDeleting(at.application)
 }
 
 // takeBack deletes those of the written documents that are as they were written. ErrConflict if one was changed meanwhile.

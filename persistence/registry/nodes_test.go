@@ -357,11 +357,38 @@ func TestConcurrentUpdatesOnAllNodesAreKept(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := nodes[2].catchUp(ctx); err != nil {
+	if err := nodes[2].follow.settle(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := nodes[0].Device(ctx, devID("my-app", "dev-1")); err != nil || len(d.Attributes) != 9 || len(*changes) != 9 {
 		t.Errorf("got %v, %v, %d changes announced", d.Attributes, err, len(*changes))
+	}
+}
+
+// A watcher may ask what waits for news, although it is called by news itself; and a write is answered after it was called.
+func TestWatcherMayAskTheRegistry(t *testing.T) {
+	ctx := t.Context()
+	store := memory.New()
+	nodes := openNodes(t, store, 2)
+	must(t)(nodes[0].CreateApplication(ctx, newApplication("my-app")))
+	key, err := nodes[0].CreateAPIKey(ctx, "my-app", trafficKey)
+	must(t)(key, err)
+	var refused [2]atomic.Int32
+	for i, r := range nodes {
+		r.Watch(func(c messages.Change) {
+			if _, err := r.Authorize(ctx, key.Key); messages.CodeOf(err) == messages.CodeUnauthenticated && !r.ApplicationExists("other") {
+				refused[i].Add(1)
+			}
+		})
+	}
+	if err := nodes[0].DeleteAPIKey(ctx, "my-app", key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if refused[0].Load() != 1 {
+		t.Error("the deletion was answered before the watcher heard of it")
+	}
+	if err := nodes[1].follow.settle(ctx); err != nil || refused[1].Load() != 1 {
+		t.Errorf("the other node's watcher was called %d times, %v", refused[1].Load(), err)
 	}
 }
 

@@ -92,7 +92,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Registry, error) {
 	}
 	load := r.loadIndex
 	if shared, ok := store.(sharedStore); ok {
-		r.follow = newFollower(shared, r.apply, r.log, cfg.OnFailure)
+		r.follow = newFollower(shared, r, cfg.OnFailure)
 		load = r.follow.start
 	}
 	if err := load(ctx); err != nil {
@@ -110,7 +110,7 @@ func (r *Registry) Close() {
 }
 
 // Watch calls fn after each write, in the order of the writes of one document. fn must not block and must not write to the
-// registry; it may still be called once while cancel runs.
+// registry, but may ask it; it may still be called once while cancel runs.
 func (r *Registry) Watch(fn func(messages.Change)) (cancel func()) {
 	w := &fn
 	r.changeWatchers(func(all []*func(messages.Change)) []*func(messages.Change) { return append(all, w) })
@@ -134,7 +134,7 @@ func (r *Registry) changeWatchers(change func([]*func(messages.Change)) []*func(
 	r.watchers.Store(&next)
 }
 
-func (r *Registry) emit(changes ...messages.Change) {
+func (r *Registry) emit(changes []messages.Change) {
 	for _, c := range changes {
 		for _, fn := range *r.watchers.Load() {
 			(*fn)(c)
@@ -178,7 +178,7 @@ func (r *Registry) put(ctx context.Context, writes []messages.Write) error {
 		if err := r.commit(ctx, writes); err != nil {
 			return err
 		}
-		return r.follow.sync(ctx)
+		return r.follow.settle(ctx)
 	}
 	defer r.lock(writes)()
 	if err := r.commit(ctx, writes); err != nil {
@@ -188,7 +188,7 @@ func (r *Registry) put(ctx context.Context, writes []messages.Write) error {
 	for i, w := range writes {
 		docs[i] = messages.Document{Kind: w.Kind, ID: w.ID, Value: w.Value}
 	}
-	r.apply(docs...)
+	r.emit(r.apply(docs...))
 	return nil
 }
 
@@ -254,8 +254,11 @@ func (r *Registry) enter(ctx context.Context, application string) (leave func(),
 	}
 	for {
 		a, writable := r.index.application(application)
-		if !writable {
+		switch {
+		case a == nil:
 			return nil, applicationNotFound(application)
+		case !writable:
+			return nil, applicationDeleting(application)
 		}
 		a.RLock()
 		if now, writable := r.index.application(application); now == a && writable {
