@@ -218,8 +218,11 @@ func (f *follower) insist(call func(context.Context) error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return messages.Errorf(messages.CodeUnavailable, "registry_behind", "this node does not hear from the store: "+
-				"the change may be done, so read it before you repeat it: %w", errors.Join(context.Cause(ctx), err))
+			if cause := context.Cause(f.alive); cause != nil {
+				err = cause
+			}
+			return messages.Errorf(messages.CodeUnavailable, "registry_behind",
+				"this node does not hear from the store; a change may be done, so read it before you repeat it: %w", err)
 		case <-time.After(retryPause):
 		}
 	}

@@ -70,21 +70,21 @@ func (r *Registry) confirm(ctx context.Context, at place, writes []messages.Writ
 	return applicationDeleting(at.application)
 }
 
-// takeBack deletes those of the written documents that are as they were written. ErrConflict if one was changed meanwhile.
+// takeBack deletes a document if it is as it was written, with what was written beside it. ErrConflict if something is changed meanwhile. Who
+// deletes a document deletes what belongs to it as well; hence nothing is left to do if it is another one now.
 func (r *Registry) takeBack(ctx context.Context, writes []messages.Write) error {
 	var back []messages.Write
-	for _, w := range writes {
+	for i, w := range writes {
 		doc, err := r.store.GetDocument(ctx, w.Kind, w.ID)
-		switch {
-		case errors.Is(err, messages.ErrNotFound):
-		case err != nil:
+		if err != nil && !errors.Is(err, messages.ErrNotFound) {
 			return err
-		case bytes.Equal(doc.Value, w.Value):
-			back = append(back, messages.Write{Kind: w.Kind, ID: w.ID, Expect: true, Revision: doc.Revision})
 		}
-	}
-	if len(back) == 0 {
-		return nil
+		switch mine := err == nil && bytes.Equal(doc.Value, w.Value); {
+		case mine:
+			back = append(back, messages.Write{Kind: w.Kind, ID: w.ID, Expect: true, Revision: doc.Revision})
+		case i == 0:
+			return nil
+		}
 	}
 	return r.store.WriteDocuments(ctx, back)
 }
