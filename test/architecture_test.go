@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"persistence":                 {},
 	"persistence/badger":          {"persistence"},
 	"persistence/memory":          {"persistence"},
+	"persistence/migrate":         {},
 	"persistence/persistencetest": {"persistence", "persistence/memory"},
 	"persistence/registry":        {"persistence"},
 	"gateways":                    {},
