@@ -28,6 +28,7 @@ import (
 	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
+	"lorikeet/persistence/migrate"
 	"lorikeet/persistence/registry"
 )
 
@@ -110,6 +111,9 @@ func (s *server) openStore(ctx context.Context) error {
 		OnFailure: func(err error) { s.failed <- fmt.Errorf("store: %w", err) },
 	})
 	if err != nil {
+		return err
+	}
+	if err := migrate.Check(ctx, s.store); err != nil {
 		return err
 	}
 	s.registry, err = registry.Open(ctx, s.store, registry.Config{

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"lorikeet/messages"
@@ -144,14 +145,14 @@ func (m *migration) begin(ctx context.Context) (anew bool, err error) {
 }
 
 func (m *migration) checkEmpty(ctx context.Context) error {
-	found := ""
+	var found []string
 	for _, kind := range messages.Kinds {
 		d, err := documentsDigest(ctx, m.to, kind)
 		if err != nil {
 			return err
 		}
 		if d.records > 0 {
-			found += fmt.Sprintf(" %d documents of kind %s,", d.records, kind)
+			found = append(found, fmt.Sprintf("%d documents of kind %s", d.records, kind))
 		}
 	}
 	sessions, err := sessionsDigest(ctx, m.to)
@@ -170,11 +171,17 @@ func (m *migration) checkEmpty(ctx context.Context) error {
 		}
 		logs += len(entries)
 	}
-	if found == "" && sessions.records == 0 && logs == 0 {
+	if sessions.records > 0 {
+		found = append(found, fmt.Sprintf("%d sessions", sessions.records))
+	}
+	if logs > 0 {
+		found = append(found, fmt.Sprintf("the logs of %d applications", logs))
+	}
+	if len(found) == 0 {
 		return nil
 	}
 	return messages.Errorf(messages.CodePrecondition, "target_not_empty",
-		"the target is in use already (%s %d sessions, %d logs): nothing was changed; use an empty folder or namespace", found, sessions.records, logs)
+		"the target is in use already, it holds %s: nothing was changed; use an empty folder or namespace", strings.Join(found, ", "))
 }
 
 // empty removes everything but the mark.
