@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -364,11 +363,11 @@ func (l *load) waitEach(n int) {
 	})
 }
 
-// mark says that something is done to the cluster now. devices are those in question, nil if they are not known.
-func (l *load) mark(name string, devices []string) {
+// mark says that something is done to the cluster now.
+func (l *load) mark(name string) {
 	l.c.t.Helper()
 	select {
-	case l.marks <- simulator.Mark{Name: name, At: time.Now(), Devices: devices}:
+	case l.marks <- simulator.Mark{Name: name, At: time.Now()}:
 	case <-l.c.ctx.Done():
 	case <-time.After(patience):
 		l.c.t.Fatal("the simulator does not run")
@@ -405,12 +404,4 @@ func (l *load) check(r simulator.Report) {
 		}
 		t.Log(text.String())
 	}
-}
-
-// environment gives an environment variable or a default.
-func environment(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }

@@ -34,7 +34,7 @@ func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
 	l.waitEach(3)
 	victim := c.all[0]
 	starts, _ := victim.isReady()
-	l.mark("kill -9", nil)
+	l.mark("kill -9")
 	victim.signal(syscall.SIGKILL)
 	l.waitEach(2)
 	c.until("the node runs again", func() bool { again, ready := victim.isReady(); return ready && again > starts })

@@ -10,9 +10,8 @@ import (
 
 // Mark is a moment at which something was done to the servers, e.g. a node killed.
 type Mark struct {
-	Name    string
-	At      time.Time
-	Devices []string // ids of those in question, e.g. that lived on the node; nil: not known
+	Name string
+	At   time.Time
 }
 
 // receiver is who got an event.
@@ -77,6 +76,7 @@ type judge struct {
 	unsigned uint64
 	examples []string
 	marks    []timedMark
+	last     time.Duration // of the last arrival
 }
 
 type timedMark struct {
@@ -159,6 +159,7 @@ func (j *judge) accept(device string, d *judgedDevice, u *judged, at time.Durati
 func (j *judge) arrive(a arrival) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.last = a.at
 	if a.by == byWebhook {
 		j.events++
 		if a.eventID == "" {
@@ -230,10 +231,15 @@ func (j *judge) mark(m Mark, at time.Duration) {
 	j.marks = append(j.marks, timedMark{m, at})
 }
 
-// complete says whether every uplink that is known to be accepted came to the webhook, and, with all set, whether every one that was sent did.
-func (j *judge) complete(all bool) bool {
+// quietFor is how long nothing arrives before uplinks that nobody knows of are no longer awaited.
+const quietFor = 5 * time.Second
+
+// complete says that nothing more is to be expected: every uplink came to the webhook, or every one that is known to be accepted did, and for a while
+// nothing else has come. end is when the last uplink was sent.
+func (j *judge) complete(now, end time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	all := now-max(j.last, end) < quietFor
 	for _, d := range j.devices {
 		for _, s := range d.sessions {
 			for _, u := range s.uplinks {
@@ -271,6 +277,6 @@ func (j *judge) verdict(interval, end time.Duration) *Verdict {
 		}
 	}
 	v.Examples = examples
-	v.Outage, v.Marks = j.outages(interval, end)
+	v.Outage, v.Interrupted, v.Marks = j.outages(interval, end)
 	return v
 }

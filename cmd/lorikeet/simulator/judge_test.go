@@ -144,7 +144,7 @@ func TestTheJudgeFindsEachViolation(t *testing.T) {
 			b := bookkeeper{newJudge()}
 			c.write(b)
 			v := b.verdict(time.Second, time.Minute)
-			if diff := cmp.Diff(c.want, *v, cmpopts.IgnoreFields(Verdict{}, "Outage", "Marks", "Examples")); diff != "" {
+			if diff := cmp.Diff(c.want, *v, cmpopts.IgnoreFields(Verdict{}, "Outage", "Interrupted", "Marks", "Examples")); diff != "" {
 				t.Errorf("verdict (-want +got):\n%s", diff)
 			}
 			if said := strings.Join(Report{Verdict: v}.Violations(), "; "); said != c.bad {
@@ -174,16 +174,17 @@ func TestOutages(t *testing.T) {
 	}
 	start := time.Now()
 	b.mark(Mark{Name: "early", At: start}, 5500*time.Millisecond)
-	b.mark(Mark{Name: "kill", At: start, Devices: []string{"out", "dead"}}, 9500*time.Millisecond)
+	b.mark(Mark{Name: "kill", At: start}, 9500*time.Millisecond)
 	v := b.verdict(time.Second, 29*time.Second)
 	const s = Seconds(time.Second)
-	want := Verdict{Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Marks: []MarkReport{
+	want := Verdict{Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s}, Marks: []MarkReport{
 		// The mark at 9.5 s ends the time of the first; the gaps that are open then began in it.
-		{Name: "early", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 3, Min: s / 2, Median: s / 2, P99: s / 2, Max: s / 2}},
-		{Name: "kill", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 2, Min: s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2},
-			FirstOwned: Spread{Devices: 1, Min: 11 * s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2}, Unserved: 1},
+		{Name: "early", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s},
+			Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 3, Min: s / 2, Median: s / 2, P99: s / 2, Max: s / 2}},
+		{Name: "kill", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s},
+			First: Spread{Devices: 2, Min: s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2}, Unserved: 1},
 	}}
-	if diff := cmp.Diff(want, Verdict{Outage: v.Outage, Marks: v.Marks}); diff != "" {
+	if diff := cmp.Diff(want, Verdict{Outage: v.Outage, Interrupted: v.Interrupted, Marks: v.Marks}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	r := Report{Verdict: v, Refused: map[messages.TxError]uint64{messages.TxTooLate: 3}}

@@ -66,7 +66,11 @@ type Verdict struct {
 	Deliveries     uint64 `json:"deliveries"`      // webhook requests
 	Repeated       uint64 `json:"repeated"`        // of these, what had come before, as it may
 
-	Outage   Spread       `json:"outage"` // by how much each device's longest time between two acceptances exceeds its interval
+	// Outage is by how much each device's longest time between two acceptances exceeds its interval; Interrupted is that of devices where it is
+	// more than half a second.
+	Outage      Spread `json:"outage"`
+	Interrupted Spread `json:"interrupted"`
+
 	Marks    []MarkReport `json:"marks,omitempty"`
 	Examples []string     `json:"examples,omitempty"` // the first faults, in words
 }
@@ -186,8 +190,8 @@ func (v *Verdict) rows(row func(name, format string, args ...any)) {
 	for _, m := range v.Marks {
 		row("  around "+m.Name, "%s; %d devices unserved", m.Outage, m.Unserved)
 		row("  first accepted", "%s", m.First)
-		if m.FirstOwned.Devices > 0 {
-			row("  of those in question", "%s", m.FirstOwned)
+		if m.Interrupted.Devices > 0 {
+			row("  those interrupted", "%s", m.Interrupted)
 		}
 	}
 	for _, e := range v.Examples {

@@ -104,6 +104,11 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
+		stop, err := r.watchEach(ctx, apiKey)
+		defer stop()
+		if err != nil {
+			return r.report, err
+		}
 	}
 	if err := r.open(ctx, ids, states); err != nil {
 		return r.report, err
