@@ -58,7 +58,7 @@ bench: build ## uplinks a second through the whole server, and what each part co
 
 cluster-faults: ## kill, stop and cut off nodes and NATS servers of a cluster under load; needs Linux and root. FAULTS_TABLE=file keeps the table, FAULTS_ONLY=text picks scenarios
 	go vet -tags faults ./test
-	LORIKEET_FAULTS_TABLE=$(FAULTS_TABLE) LORIKEET_FAULTS_ONLY="$(FAULTS_ONLY)" go test -tags faults -count=1 -timeout 40m -v -run '^TestClusterFaults$$' ./test
+	LORIKEET_FAULTS_TABLE="$(abspath $(FAULTS_TABLE))" LORIKEET_FAULTS_ONLY="$(FAULTS_ONLY)" go test -tags faults -count=1 -timeout 40m -v -run '^TestClusterFaults$$' ./test
 
 demo: build ## a server with simulated devices; prints decoded events and the lines to try
 	./bin/lorikeet demo $(ARGS)
