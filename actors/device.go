@@ -129,11 +129,9 @@ func (d *Device) Receive(ctx actor.Context) {
 	}
 }
 
-// leave ends the actor of a device that moved. It is forgotten first, so that what comes next finds the device where it is; what is in the mailbox
-// is sent on before the end.
+// leave ends the actor of a device that moved. What is in the mailbox is sent on before the end.
 func (d *Device) leave(ctx actor.Context) {
 	d.log.Info("device moved to another node; its actor here ends")
-	d.cfg.Router().Forget(d.id, ctx.Self())
 	if m, ok := ctx.Message().(transmission); ok {
 		d.cfg.Router().Tell(d.id, m)
 	}
@@ -141,7 +139,7 @@ func (d *Device) leave(ctx actor.Context) {
 		d.deliverAgain(c)
 	}
 	d.collecting = nil
-	ctx.Poison(ctx.Self())
+	d.cfg.Router().Retire(d.id, ctx.Self())
 }
 
 // sendOn gives a message of a device that moved to where the device is.

@@ -53,8 +53,8 @@ type Router interface {
 	Ask(ctx context.Context, id messages.DeviceID, command any) (any, error)
 	// Owns says whether the actor of the device is to live on this node.
 	Owns(id messages.DeviceID) bool
-	// Forget is called by an actor that stops by itself, so that the next message wakes a new one.
-	Forget(id messages.DeviceID, pid *actor.PID)
+	// Retire stops an actor that asks for it itself. What is sent to its device meanwhile is kept for the next one.
+	Retire(id messages.DeviceID, pid *actor.PID)
 }
 
 // Asked is a message whose sender waits. Answer must be called exactly once.

@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"actors/device":               {},
 	"actors/radiogateway":         {},
 	"cluster":                     {},
+	"cluster/node":                {"cluster"},
 	"messages":                    {},
 	"messages/frame":              {},
 	"messages/record":             {},

@@ -244,6 +244,9 @@ func (s *server) Close(ctx context.Context) error {
 	if s.scripts != nil {
 		note("formatters", s.scripts.Close())
 	}
+	if s.registry != nil {
+		s.registry.Close()
+	}
 	if s.store != nil {
 		note("store", s.store.Close())
 	}

@@ -41,7 +41,9 @@ func (s *server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.registry, err = registry.Open(ctx, s.store, registry.Config{Clock: time.Now, Rand: rand.Reader, Log: s.log})
+	s.registry, err = registry.Open(ctx, s.store, registry.Config{
+		Clock: time.Now, Rand: rand.Reader, Log: s.log, OnFailure: func(err error) { s.failed <- fmt.Errorf("registry: %w", err) },
+	})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,10 @@ type Store struct {
 	removed  map[string]uint64 // per application: the entries that DeleteApplication dropped from the front
 	cursors  map[string]uint64
 	watchers map[string]map[chan struct{}]struct{}
+	nodes    []*Node
 }
+
+var errClosed = messages.Errorf(messages.CodeUnavailable, "store_closed", "the store is closed")
 
 type record struct {
 	value    []byte
@@ -53,7 +56,7 @@ func (s *Store) enter(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return messages.Errorf(messages.CodeUnavailable, "store_closed", "the store is closed")
+		return errClosed
 	}
 	return nil
 }
@@ -208,13 +211,17 @@ func (s *Store) WriteDocuments(ctx context.Context, writes []messages.Write) err
 	s.writes++
 	for _, w := range writes {
 		if w.Value == nil {
-			delete(s.docs[w.Kind], w.ID)
+			if _, ok := s.docs[w.Kind][w.ID]; ok {
+				delete(s.docs[w.Kind], w.ID)
+				s.announce(w)
+			}
 			continue
 		}
 		if s.docs[w.Kind] == nil {
 			s.docs[w.Kind] = make(map[string]record)
 		}
 		s.docs[w.Kind][w.ID] = record{bytes.Clone(w.Value), s.writes}
+		s.announce(w)
 	}
 	return nil
 }
@@ -323,5 +330,8 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	for _, n := range s.nodes {
+		n.move()
+	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +53,7 @@ func (r *Registry) loadPepper(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return fresh, r.store.WriteDocuments(ctx, []messages.Write{{Kind: messages.KindServer, ID: pepperID, Value: value, Expect: true}})
+		return fresh, r.commit(ctx, []messages.Write{{Kind: messages.KindServer, ID: pepperID, Value: value, Expect: true}})
 	})
 	if err == nil && len(pepper) < 16 {
 		err = fmt.Errorf("the stored document %s %s is damaged: restore a backup, or delete it and all API keys", messages.KindServer, pepperID)
@@ -77,11 +76,27 @@ func unauthenticated() error {
 		"the API key is not valid: check that it is complete (NNSXS.….…), not deleted and not expired")
 }
 
-// Authorize says what an API key may do. It asks memory only. Unknown, wrong and expired keys get the same answer in the same time.
-func (r *Registry) Authorize(_ context.Context, key string) (messages.Access, error) {
+// Authorize says what an API key may do. It asks memory only, unless the key would be refused and another node may have made it just now. Unknown,
+// wrong and expired keys get the same answer in the same time.
+func (r *Registry) Authorize(ctx context.Context, key string) (messages.Access, error) {
 	if key == "" || len(key) > maxKeyText {
 		return messages.Access{}, unauthenticated()
 	}
+	record, ok := r.keyFor(key)
+	if !ok && r.follow != nil {
+		if err := r.glance(ctx); err != nil {
+			return messages.Access{}, err
+		}
+		record, ok = r.keyFor(key)
+	}
+	if !ok {
+		return messages.Access{}, unauthenticated()
+	}
+	return messages.Access{KeyID: record.ID, Admin: record.ApplicationID == "", ApplicationID: record.ApplicationID, Rights: slices.Clone(record.Rights)}, nil
+}
+
+// keyFor gives the valid API key that is written as key.
+func (r *Registry) keyFor(key string) (keyRecord, bool) {
 	var id, secret string
 	if parts := strings.Split(key, "."); len(parts) == 3 && parts[0] == keyPrefix && parts[1] != presetKeyID {
 		id, secret = parts[1], parts[2]
@@ -90,16 +105,14 @@ func (r *Registry) Authorize(_ context.Context, key string) (messages.Access, er
 	record, preset := r.index.keys[id], r.index.keys[presetKeyID]
 	r.index.mutex.RUnlock()
 	isKey, isPreset := r.matches(record, secret), r.matches(preset, key)
-	switch {
-	case isPreset:
+	if isPreset {
 		record = preset
-	case !isKey:
-		return messages.Access{}, unauthenticated()
 	}
-	if record.ExpiresAt != nil && !r.clock().Before(*record.ExpiresAt) {
-		return messages.Access{}, unauthenticated()
-	}
-	return messages.Access{KeyID: record.ID, Admin: record.ApplicationID == "", ApplicationID: record.ApplicationID, Rights: slices.Clone(record.Rights)}, nil
+	return record, (isKey || isPreset) && r.valid(record)
+}
+
+func (r *Registry) valid(k keyRecord) bool {
+	return k.ExpiresAt == nil || r.clock().Before(*k.ExpiresAt)
 }
 
 // matches is false for the zero record, at the same cost.
@@ -138,15 +151,23 @@ func orZero(t *time.Time) (zero time.Time) {
 }
 
 // APIKeys of an application, or the admin keys of the server for "", oldest first, never with a secret; application_not_found.
-func (r *Registry) APIKeys(_ context.Context, app string) ([]v3.APIKey, error) {
-	if app != "" && !r.ApplicationExists(app) {
-		return nil, applicationNotFound(app)
+func (r *Registry) APIKeys(ctx context.Context, app string) ([]v3.APIKey, error) {
+	if app != "" {
+		if err := r.need(ctx, app); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.catchUp(ctx); err != nil {
+		return nil, err
 	}
 	return r.keysOf(app), nil
 }
 
 // APIKey gives one of an application, or an admin key for "", without its secret; api_key_not_found.
-func (r *Registry) APIKey(_ context.Context, app, id string) (v3.APIKey, error) {
+func (r *Registry) APIKey(ctx context.Context, app, id string) (v3.APIKey, error) {
+	if err := r.catchUp(ctx); err != nil {
+		return v3.APIKey{}, err
+	}
 	r.index.mutex.RLock()
 	defer r.index.mutex.RUnlock()
 	k, ok := r.index.keys[id]
@@ -159,19 +180,30 @@ func (r *Registry) APIKey(_ context.Context, app, id string) (v3.APIKey, error) 
 
 // CreateAPIKey makes a key of an application, or an admin key for "". Only its answer has the key itself; application_not_found.
 func (r *Registry) CreateAPIKey(ctx context.Context, app string, key v3.APIKey) (v3.APIKey, error) {
-	if app != "" && !r.ApplicationExists(app) {
-		return v3.APIKey{}, applicationNotFound(app)
+	if app != "" {
+		if err := r.need(ctx, app); err != nil {
+			return v3.APIKey{}, err
+		}
 	}
 	if key.ExpiresAt != nil && !key.ExpiresAt.After(r.clock()) {
 		return v3.APIKey{}, refuse("expires_at", "is in the past: use a later time, or leave it out for a key that does not expire")
 	}
+	return r.createKey(ctx, app, key, nil)
+}
+
+// createKey writes a new key, with what also says (which may be nil).
+func (r *Registry) createKey(ctx context.Context, app string, key v3.APIKey, also func(ctx context.Context, id string) ([]messages.Write, error)) (v3.APIKey, error) {
 	var random [keyIDSize + secretSize]byte
 	if err := r.random(random[:]); err != nil {
 		return v3.APIKey{}, err
 	}
 	id, secret := base32Text.EncodeToString(random[:keyIDSize]), base32Text.EncodeToString(random[keyIDSize:])
 	record := keyRecord{ApplicationID: app, APIKey: key, Hash: r.hash(secret)}
-	stored, err := r.editKey(app, id, creating(record, taken("id_taken", "try again"))).run(ctx, r)
+	e := r.editKey(app, id, creating(record, taken("id_taken", "try again")))
+	if also != nil {
+		e.also = func(ctx context.Context, _, _ keyRecord) ([]messages.Write, error) { return also(ctx, id) }
+	}
+	stored, err := e.run(ctx, r)
 	if err != nil {
 		return v3.APIKey{}, err
 	}
@@ -205,9 +237,6 @@ func (r *Registry) editKey(app, id string, change func(bool, *keyRecord) error) 
 			}
 			return validateApplicationKey(&v.APIKey)
 		},
-		index: func(_ context.Context, _, v keyRecord) ([]messages.Write, func(), error) {
-			return nil, func() { r.index.keys[id] = v }, nil
-		},
 	}
 }
 
@@ -216,41 +245,9 @@ func (r *Registry) DeleteAPIKey(ctx context.Context, app, id string) error {
 	if _, err := r.APIKey(ctx, app, id); err != nil {
 		return err
 	}
-	drop := func() { delete(r.index.keys, id) }
-	err := r.remove(ctx, place{kind: messages.KindAPIKey, id: id, application: app}, keyNotFound(id), drop)
-	if errors.Is(err, keyNotFound(id)) { // deleted by a write whose success was not told
-		r.index.change(drop)
+	err := r.remove(ctx, place{kind: messages.KindAPIKey, id: id, application: app}, keyNotFound(id))
+	if errors.Is(err, keyNotFound(id)) && r.follow == nil { // deleted by a write whose success was not told
+		r.emit(r.apply(messages.Document{Kind: messages.KindAPIKey, ID: id}))
 	}
 	return err
-}
-
-// EnsureAdminKey sees to it that there is a way in. Without a preset it makes an admin key if there is no valid one, and gives it to be shown
-// once. A preset may be any text; it replaces the one before, which stays valid until then (or until it is deleted as "preset").
-func (r *Registry) EnsureAdminKey(ctx context.Context, preset string) (created string, err error) {
-	if preset == "" {
-		for _, k := range r.keysOf("") {
-			if k.ExpiresAt == nil || k.ExpiresAt.After(r.clock()) {
-				return "", nil
-			}
-		}
-		key, err := r.CreateAPIKey(ctx, "", v3.APIKey{Name: "first admin key"})
-		return key.Key, err
-	}
-	if len(preset) > maxKeyText {
-		return "", messages.Invalid("invalid_admin_key", "the preset admin key has %d bytes: use at most %d", len(preset), maxKeyText)
-	}
-	if len(preset) < 16 {
-		r.log.LogAttrs(ctx, slog.LevelWarn, "the preset admin key is short and can be guessed: use at least 16 characters")
-	}
-	r.index.mutex.RLock()
-	same := r.matches(r.index.keys[presetKeyID], preset)
-	r.index.mutex.RUnlock()
-	if same {
-		return "", nil
-	}
-	_, err = r.editKey("", presetKeyID, func(_ bool, k *keyRecord) error {
-		*k = keyRecord{APIKey: v3.APIKey{Name: "preset admin key"}, Hash: r.hash(preset)}
-		return nil
-	}).run(ctx, r)
-	return "", err
 }

@@ -53,8 +53,8 @@ func (r *Registry) CreateDevice(ctx context.Context, device v3.EndDevice) (v3.En
 			return v3.EndDevice{}, err
 		}
 	}
-	if !r.ApplicationExists(id.ApplicationID) {
-		return v3.EndDevice{}, applicationNotFound(id.ApplicationID)
+	if err := r.need(ctx, id.ApplicationID); err != nil {
+		return v3.EndDevice{}, err
 	}
 	return r.editDevice(id, creating(device, taken("id_taken", "there is an end device %q in application %q already: choose another id", id.DeviceID, id.ApplicationID))).run(ctx, r)
 }
@@ -84,14 +84,14 @@ func (r *Registry) editDevice(id messages.DeviceID, change func(bool, *v3.EndDev
 			v.CreatedAt, v.UpdatedAt = r.stamps(old.CreatedAt)
 			return validateDevice(v)
 		},
-		index: func(ctx context.Context, old, v v3.EndDevice) ([]messages.Write, func(), error) {
+		also: func(ctx context.Context, old, v v3.EndDevice) ([]messages.Write, error) {
 			pair, ok := pairOf(v)
 			if _, had := pairOf(old); !ok || had {
-				return nil, nil, nil
+				return nil, nil
 			}
 			claim, err := r.claim(ctx, messages.KindDeviceEUI, pair.id(), id.UID(), messages.KindDevice, taken("end_device_euis_taken",
 				"an end device with JoinEUI %s and DevEUI %s is registered already: check both EUIs, or delete the other device", pair.join, pair.dev))
-			return []messages.Write{claim}, func() { r.index.devices[pair] = id.UID() }, err
+			return []messages.Write{claim}, err
 		},
 	}
 }
@@ -133,23 +133,21 @@ func (r *Registry) DeleteDevice(ctx context.Context, id messages.DeviceID) error
 			return struct{}{}, fmt.Errorf("read device %s: %w", uid, err)
 		}
 		writes := []messages.Write{{Kind: messages.KindDevice, ID: uid, Expect: true, Revision: doc.Revision}}
-		var apply func()
 		device, err := decode[v3.EndDevice](doc)
 		if err != nil {
 			r.log.LogAttrs(ctx, slog.LevelWarn, "damaged device deleted", slog.String("device", uid))
 		} else if pair, ok := pairOf(device); ok {
 			writes = append(writes, messages.Write{Kind: messages.KindDeviceEUI, ID: pair.id()})
-			apply = func() { r.index.dropDevice(pair, uid) }
 		}
-		return struct{}{}, r.write(ctx, place{kind: messages.KindDevice, id: uid, application: id.ApplicationID}, writes, apply)
+		return struct{}{}, r.write(ctx, place{kind: messages.KindDevice, id: uid, application: id.ApplicationID}, writes)
 	})
 	return err
 }
 
 // listIn lists what lives in an application.
 func listIn[T any](ctx context.Context, r *Registry, kind messages.Kind, applicationID string) ([]T, error) {
-	if !r.ApplicationExists(applicationID) {
-		return nil, applicationNotFound(applicationID)
+	if err := r.need(ctx, applicationID); err != nil {
+		return nil, err
 	}
 	return list[T](ctx, r, kind, applicationID+".")
 }

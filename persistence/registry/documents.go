@@ -90,8 +90,8 @@ type edit[T any] struct {
 	change func(found bool, v *T) error
 	// settle puts back what can't change, normalizes and validates.
 	settle func(old T, v *T) error
-	// index says what else is to be written in the same step, and what follows in memory. May be nil.
-	index func(ctx context.Context, old, v T) (also []messages.Write, apply func(), err error)
+	// also says what else is to be written in the same step. May be nil.
+	also func(ctx context.Context, old, v T) ([]messages.Write, error)
 }
 
 // run answers with what a later read gives.
@@ -123,18 +123,14 @@ func (e edit[T]) run(ctx context.Context, r *Registry) (T, error) {
 		}
 		stored := messages.Document{Kind: e.kind, ID: e.id, Value: value}
 		writes := []messages.Write{{Kind: e.kind, ID: e.id, Value: value, Expect: true, Revision: doc.Revision}}
-		var apply func()
-		if e.index != nil {
-			if v, err = decode[T](stored); err != nil { // what goes to memory is not the caller's any more
-				return zero, err
-			}
-			also, then, err := e.index(ctx, old, v)
+		if e.also != nil {
+			also, err := e.also(ctx, old, v)
 			if err != nil {
 				return zero, err
 			}
-			writes, apply = append(writes, also...), then
+			writes = append(writes, also...)
 		}
-		if err := r.write(ctx, e.place, writes, apply); err != nil {
+		if err := r.write(ctx, e.place, writes); err != nil {
 			return zero, err
 		}
 		return decode[T](stored)
@@ -142,7 +138,7 @@ func (e edit[T]) run(ctx context.Context, r *Registry) (T, error) {
 }
 
 // remove deletes a document; notFound if there is none.
-func (r *Registry) remove(ctx context.Context, at place, notFound error, apply func()) error {
+func (r *Registry) remove(ctx context.Context, at place, notFound error) error {
 	_, err := retry(ctx, func() (struct{}, error) {
 		doc, err := r.store.GetDocument(ctx, at.kind, at.id)
 		switch {
@@ -151,7 +147,7 @@ func (r *Registry) remove(ctx context.Context, at place, notFound error, apply f
 		case err != nil:
 			return struct{}{}, fmt.Errorf("read %s %s: %w", at.kind, at.id, err)
 		}
-		return struct{}{}, r.write(ctx, at, []messages.Write{{Kind: at.kind, ID: at.id, Expect: true, Revision: doc.Revision}}, apply)
+		return struct{}{}, r.write(ctx, at, []messages.Write{{Kind: at.kind, ID: at.id, Expect: true, Revision: doc.Revision}})
 	})
 	return err
 }

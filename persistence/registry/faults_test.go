@@ -115,25 +115,31 @@ func TestStoreThatFails(t *testing.T) {
 		{"delete gateway", func(ctx context.Context, r *Registry) error { return r.DeleteGateway(ctx, "gtw-1") }},
 		{"delete application", func(ctx context.Context, r *Registry) error { return r.DeleteApplication(ctx, "my-app") }},
 	}
-	for _, after := range []bool{false, true} {
+	for _, c := range []struct{ after, shared bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+		after := c.after
 		for n := 1; ; n++ {
 			inner := memory.New()
 			if _, err := Open(t.Context(), inner, Config{}); err != nil { // so that the pepper is there
 				t.Fatal(err)
 			}
 			failing := persistencetest.NewFailing(inner, n, after)
-			r, err := Open(t.Context(), failing, Config{})
+			var store Store = failing
+			if c.shared {
+				store = unsteady{failing, inner.Node()}
+			}
+			r, err := Open(t.Context(), store, Config{})
 			if err != nil {
 				continue
 			}
+			t.Cleanup(r.Close)
 			for _, step := range steps {
 				if err := step.do(t.Context(), r); err != nil {
 					if !errors.Is(err, persistencetest.ErrInjected) {
-						t.Fatalf("n=%d after=%v: %s: %v", n, after, step.name, err)
+						t.Fatalf("n=%d %+v: %s: %v", n, c, step.name, err)
 					}
 					checkMemory(t, r, inner)
 					if err := step.do(t.Context(), r); err != nil {
-						t.Fatalf("n=%d after=%v: %s again: %v", n, after, step.name, err)
+						t.Fatalf("n=%d %+v: %s again: %v", n, c, step.name, err)
 					}
 				}
 				checkMemory(t, r, inner)

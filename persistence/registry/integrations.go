@@ -9,16 +9,16 @@ import (
 
 // Link gives what the application gives its devices by default: a zero Link if nothing was set; application_not_found.
 func (r *Registry) Link(ctx context.Context, app string) (v3.Link, error) {
-	if !r.ApplicationExists(app) {
-		return v3.Link{}, applicationNotFound(app)
+	if err := r.need(ctx, app); err != nil {
+		return v3.Link{}, err
 	}
 	return get[v3.Link](ctx, r, messages.KindLink, app, nil)
 }
 
 // SetLink changes it by compare-and-set: change may run more than once; application_not_found.
 func (r *Registry) SetLink(ctx context.Context, app string, change func(*v3.Link) error) (v3.Link, error) {
-	if !r.ApplicationExists(app) {
-		return v3.Link{}, applicationNotFound(app)
+	if err := r.need(ctx, app); err != nil {
+		return v3.Link{}, err
 	}
 	return edit[v3.Link]{
 		place:  place{kind: messages.KindLink, id: app, application: app},
@@ -31,10 +31,10 @@ func (r *Registry) SetLink(ctx context.Context, app string, change func(*v3.Link
 
 // DeleteLink is no error if nothing was set; application_not_found.
 func (r *Registry) DeleteLink(ctx context.Context, app string) error {
-	if !r.ApplicationExists(app) {
-		return applicationNotFound(app)
+	if err := r.need(ctx, app); err != nil {
+		return err
 	}
-	return r.remove(ctx, place{kind: messages.KindLink, id: app, application: app}, nil, nil)
+	return r.remove(ctx, place{kind: messages.KindLink, id: app, application: app}, nil)
 }
 
 func webhookNotFound(app, id string) error {
@@ -58,7 +58,7 @@ func (r *Registry) Webhook(ctx context.Context, app, id string) (v3.Webhook, err
 
 // SetWebhook changes one, or a new one, by compare-and-set: change may run more than once; application_not_found.
 func (r *Registry) SetWebhook(ctx context.Context, app, id string, change func(*v3.Webhook) error) (v3.Webhook, error) {
-	if err := r.checkIntegration(app, id); err != nil {
+	if err := r.checkIntegration(ctx, app, id); err != nil {
 		return v3.Webhook{}, err
 	}
 	ids := v3.WebhookIDs{ApplicationIDs: v3.ApplicationIDs{ApplicationID: app}, WebhookID: id}
@@ -78,7 +78,7 @@ func (r *Registry) SetWebhook(ctx context.Context, app, id string, change func(*
 
 // DeleteWebhook deletes one; webhook_not_found.
 func (r *Registry) DeleteWebhook(ctx context.Context, app, id string) error {
-	return r.remove(ctx, place{kind: messages.KindWebhook, id: app + "." + id, application: app}, webhookNotFound(app, id), nil)
+	return r.remove(ctx, place{kind: messages.KindWebhook, id: app + "." + id, application: app}, webhookNotFound(app, id))
 }
 
 func pubSubNotFound(app, id string) error {
@@ -102,7 +102,7 @@ func (r *Registry) PubSub(ctx context.Context, app, id string) (v3.PubSub, error
 
 // SetPubSub changes one, or a new one, by compare-and-set: change may run more than once; application_not_found.
 func (r *Registry) SetPubSub(ctx context.Context, app, id string, change func(*v3.PubSub) error) (v3.PubSub, error) {
-	if err := r.checkIntegration(app, id); err != nil {
+	if err := r.checkIntegration(ctx, app, id); err != nil {
 		return v3.PubSub{}, err
 	}
 	ids := v3.PubSubIDs{ApplicationIDs: v3.ApplicationIDs{ApplicationID: app}, PubSubID: id}
@@ -122,12 +122,12 @@ func (r *Registry) SetPubSub(ctx context.Context, app, id string, change func(*v
 
 // DeletePubSub deletes one; pubsub_not_found.
 func (r *Registry) DeletePubSub(ctx context.Context, app, id string) error {
-	return r.remove(ctx, place{kind: messages.KindPubSub, id: app + "." + id, application: app}, pubSubNotFound(app, id), nil)
+	return r.remove(ctx, place{kind: messages.KindPubSub, id: app + "." + id, application: app}, pubSubNotFound(app, id))
 }
 
-func (r *Registry) checkIntegration(app, id string) error {
-	if !r.ApplicationExists(app) {
-		return applicationNotFound(app)
+func (r *Registry) checkIntegration(ctx context.Context, app, id string) error {
+	if err := r.need(ctx, app); err != nil {
+		return err
 	}
 	return messages.ValidateID(id)
 }

@@ -11,8 +11,8 @@ import (
 // DevicePage gives up to limit devices of an application after the first skip of them, sorted by id, and how many there are in all. Only those of the
 // page are decoded. A damaged one is counted, logged and left out; application_not_found.
 func (r *Registry) DevicePage(ctx context.Context, applicationID string, skip, limit int) (page []v3.EndDevice, total int, err error) {
-	if !r.ApplicationExists(applicationID) {
-		return nil, 0, applicationNotFound(applicationID)
+	if err := r.need(ctx, applicationID); err != nil {
+		return nil, 0, err
 	}
 	err = r.pages(ctx, messages.KindDevice, applicationID+".", func(docs []messages.Document) error {
 		for _, doc := range docs {

@@ -64,28 +64,23 @@ func (r *Registry) editGateway(id string, change func(bool, *v3.Gateway) error) 
 			v.CreatedAt, v.UpdatedAt = r.stamps(old.CreatedAt)
 			return validateGateway(v)
 		},
-		index: func(ctx context.Context, old, v v3.Gateway) (also []messages.Write, apply func(), err error) {
+		also: func(ctx context.Context, old, v v3.Gateway) (also []messages.Write, err error) {
 			if v.IDs.EUI == nil {
-				return nil, nil, nil
+				return nil, nil
 			}
 			eui := *v.IDs.EUI
 			moved := old.IDs.EUI != nil && *old.IDs.EUI != eui
 			if old.IDs.EUI == nil || moved {
 				claim, err := r.claim(ctx, messages.KindGatewayEUI, eui.String(), id, messages.KindRadioGateway, gatewayEUITaken(eui))
 				if err != nil {
-					return nil, nil, err
+					return nil, err
 				}
 				also = append(also, claim)
 			}
 			if moved {
 				also = append(also, messages.Write{Kind: messages.KindGatewayEUI, ID: old.IDs.EUI.String()})
 			}
-			return also, func() {
-				if moved {
-					r.index.dropGateway(*old.IDs.EUI, id)
-				}
-				r.index.putGateway(eui, indexed(v))
-			}, nil
+			return also, nil
 		},
 	}
 }
@@ -101,12 +96,10 @@ func (r *Registry) DeleteGateway(ctx context.Context, id string) error {
 			return struct{}{}, err
 		}
 		writes := []messages.Write{{Kind: messages.KindRadioGateway, ID: id, Expect: true, Revision: doc.Revision}}
-		var apply func()
 		if g, err := decode[v3.Gateway](doc); err == nil && g.IDs.EUI != nil {
 			writes = append(writes, messages.Write{Kind: messages.KindGatewayEUI, ID: g.IDs.EUI.String()})
-			apply = func() { r.index.dropGateway(*g.IDs.EUI, id) }
 		}
-		return struct{}{}, r.write(ctx, place{kind: messages.KindRadioGateway, id: id}, writes, apply)
+		return struct{}{}, r.write(ctx, place{kind: messages.KindRadioGateway, id: id}, writes)
 	})
 	return err
 }
@@ -136,7 +129,7 @@ func (r *Registry) RegisterSeenGateway(ctx context.Context, eui messages.EUI64) 
 		return nil
 	}).run(ctx, r)
 	if err == errSeen || errors.Is(err, gatewayEUITaken(eui)) { // someone else was faster
-		return nil
+		return r.catchUp(ctx)
 	}
 	return err
 }
