@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +39,8 @@ type rig struct {
 // scenario is one thing that is done to a cluster under load.
 type scenario struct {
 	name string
-	nats int // servers
+	nats int  // servers
+	join bool // the fault comes while devices join; else when all have sent
 	do   func(r *rig)
 }
 
@@ -49,25 +51,42 @@ func hold(d time.Duration) {
 }
 
 var scenarios = []scenario{
-	{"kill -9 of a node", 1, func(r *rig) {
+	{"kill -9 of a node", 1, false, func(r *rig) {
 		r.load.mark("kill -9")
 		r.all[0].signal(syscall.SIGKILL)
 	}},
-	{"SIGSTOP of a node for 10 s, then SIGCONT", 1, func(r *rig) {
+	{"kill -9 of one node after the other, six times in all", 1, false, func(r *rig) {
+		for i := range 6 {
+			n := r.all[i%3]
+			r.load.mark("kill -9 " + n.name)
+			r.restart(n, syscall.SIGKILL)
+		}
+	}},
+	{"kill -9 of all nodes at once", 1, false, func(r *rig) {
+		r.load.mark("kill -9")
+		for _, n := range r.all {
+			n.signal(syscall.SIGKILL)
+		}
+	}},
+	{"kill -9 of a node while devices join", 1, true, func(r *rig) {
+		r.load.mark("kill -9")
+		r.all[0].signal(syscall.SIGKILL)
+	}},
+	{"SIGSTOP of a node for 10 s, then SIGCONT", 1, false, func(r *rig) {
 		r.load.mark("SIGSTOP")
 		r.all[0].signal(syscall.SIGSTOP)
 		hold(10 * time.Second)
 		r.load.mark("SIGCONT")
 		r.all[0].signal(syscall.SIGCONT)
 	}},
-	{"a node cut off from NATS and the other nodes for 15 s; radio gateways still reach it", 1, func(r *rig) {
+	{"a node cut off from NATS and the other nodes for 15 s; radio gateways still reach it", 1, false, func(r *rig) {
 		r.load.mark("cut")
 		r.machines[0].cut(r.t, "back")
 		hold(15 * time.Second)
 		r.load.mark("healed")
 		r.machines[0].heal(r.t, "back")
 	}},
-	{"a node cut off from everything for 15 s", 1, func(r *rig) {
+	{"a node cut off from everything for 15 s", 1, false, func(r *rig) {
 		r.load.mark("cut")
 		r.machines[0].cut(r.t, "back")
 		r.machines[0].cut(r.t, "front")
@@ -76,21 +95,21 @@ var scenarios = []scenario{
 		r.machines[0].heal(r.t, "back")
 		r.machines[0].heal(r.t, "front")
 	}},
-	{"a fourth node joins", 1, func(r *rig) {
+	{"a fourth node joins", 1, false, func(r *rig) {
 		m := newMachine(r.t, "n4", 14)
 		r.load.mark("join")
 		r.machines = append(r.machines, m)
 		r.add(m.place())
 		r.waitReady()
 	}},
-	{"rolling restart of all nodes", 1, func(r *rig) {
+	{"rolling restart of all nodes", 1, false, func(r *rig) {
 		for _, n := range r.all {
 			r.load.mark("SIGTERM " + n.name)
 			r.restart(n, syscall.SIGTERM)
 			r.load.waitEach(2)
 		}
 	}},
-	{"kill -9 of the NATS server (of three) that leads the busiest stream", 3, func(r *rig) {
+	{"kill -9 of the NATS server (of three) that leads the busiest stream", 3, false, func(r *rig) {
 		name, stream := busiestLeader(r.t, r.natsURL)
 		r.t.Logf("%s leads %s", name, stream)
 		for _, s := range r.nats {
@@ -102,14 +121,27 @@ var scenarios = []scenario{
 			}
 		}
 	}},
-	{"the only NATS server stands still for 6 s (SIGSTOP)", 1, func(r *rig) {
+	{"the NATS server (of three) that leads the busiest stream is cut off for 15 s", 3, false, func(r *rig) {
+		name, stream := busiestLeader(r.t, r.natsURL)
+		r.t.Logf("%s leads %s", name, stream)
+		for _, s := range r.nats {
+			if s.name == name {
+				r.load.mark("cut " + name)
+				s.cut(r.t, "back")
+				hold(15 * time.Second)
+				r.load.mark("healed")
+				s.heal(r.t, "back")
+			}
+		}
+	}},
+	{"the only NATS server stands still for 6 s (SIGSTOP)", 1, false, func(r *rig) {
 		r.load.mark("SIGSTOP")
 		r.nats[0].signal(syscall.SIGSTOP)
 		hold(6 * time.Second)
 		r.load.mark("SIGCONT")
 		r.nats[0].signal(syscall.SIGCONT)
 	}},
-	{"the only NATS server is killed and started 6 s later", 1, func(r *rig) {
+	{"the only NATS server is killed and started 6 s later", 1, false, func(r *rig) {
 		r.load.mark("kill -9")
 		r.nats[0].kill()
 		hold(6 * time.Second)
@@ -155,11 +187,24 @@ func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
 		r.machines, places = append(r.machines, m), append(places, m.place())
 	}
 	r.nodes = startNodes(t, r.natsURL, s.nats, places...)
+	var joined atomic.Int64
 	r.load = r.startLoad("10.123.0.1:0", 200, 150, func(cfg *simulator.Config) {
+		if s.join {
+			cfg.Activation, cfg.JoinRate, cfg.JoinAttempts = simulator.OTAA, 20, 20
+			cfg.Event = func(topic string, _ []byte) {
+				if strings.HasSuffix(topic, "/join") {
+					joined.Add(1)
+				}
+			}
+		}
 		cfg.Region = simulator.US915 // no duty cycle: more downlinks
 		cfg.Formatter = messages.Formatter{Kind: messages.FormatterCayenneLPP}
 	})
-	r.load.waitEach(3)
+	if s.join {
+		r.until("some devices joined", func() bool { return joined.Load() >= 40 })
+	} else {
+		r.load.waitEach(3)
+	}
 	s.do(r)
 	r.load.waitEach(2)
 	r.waitReady()
