@@ -228,8 +228,8 @@ func (r *rig) restart(n *node, s syscall.Signal) {
 // faultTable writes the rows as Markdown. Outages are those of the whole run, first acceptances are counted from the first mark, where the fault began.
 func faultTable(rows []faultRow) string {
 	var b bytes.Buffer
-	fmt.Fprintln(&b, "| fault | accepted | lost | published twice | out of order | FCntDown reused | repeated deliveries | outage of a device: median / p99 / max | devices interrupted: how many, median | first accepted after the fault: median / max | nodes ended, by exit code |")
-	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(&b, "| fault | accepted | lost | downlinks lost | published twice | out of order | FCntDown reused | repeated deliveries | outage of a device: median / p99 / max | devices interrupted: how many, median | first accepted after the fault: median / max | nodes ended, by exit code |")
+	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		v := r.report.Verdict
 		if v == nil || len(v.Marks) == 0 {
@@ -240,7 +240,7 @@ func faultTable(rows []faultRow) string {
 		if r.failed {
 			name += " (**failed**)"
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %s / %s / %s | %d, %s | %s / %s | %s |\n", name, v.Accepted, v.Lost, v.PublishedTwice, v.OutOfOrder, r.report.FCntDownReused, v.Repeated,
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %s / %s / %s | %d, %s | %s / %s | %s |\n", name, v.Accepted, v.Lost, v.PushesLost, v.PublishedTwice, v.OutOfOrder, r.report.FCntDownReused, v.Repeated,
 			seconds(v.Outage.Median), seconds(v.Outage.P99), seconds(v.Outage.Max), v.Interrupted.Devices, seconds(v.Interrupted.Median), seconds(m.First.Median), seconds(m.First.Max), exits(r.ends))
 	}
 	return b.String()

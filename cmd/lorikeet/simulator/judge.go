@@ -28,9 +28,10 @@ type arrival struct {
 	kind    messages.EventType
 	device  string
 	addr    messages.DevAddr
-	fCnt    uint32 // of an uplink
-	eventID string // empty if the receiver is not told
-	body    uint64 // hash of the whole body
+	fCnt    uint32  // of an uplink
+	eventID string  // empty if the receiver is not told
+	body    uint64  // hash of the whole body
+	push    *uint64 // of a downlink_queued: the number of the push that it answers
 	at      time.Duration
 }
 
@@ -68,6 +69,7 @@ type judge struct {
 	mu       sync.Mutex
 	devices  map[string]*judgedDevice
 	bodies   map[string]uint64 // of events at the webhook, by event id
+	pushes   map[uint64]bool   // downlinks that the broker acknowledged, by number; true: queued, by the webhook
 	events   uint64            // deliveries to the webhook
 	repeated uint64
 	twice    uint64
@@ -88,7 +90,7 @@ type timedMark struct {
 const maxExamples = 20
 
 func newJudge() *judge {
-	return &judge{devices: map[string]*judgedDevice{}, bodies: map[string]uint64{}}
+	return &judge{devices: map[string]*judgedDevice{}, bodies: map[string]uint64{}, pushes: map[uint64]bool{}}
 }
 
 func (j *judge) example(format string, args ...any) {
@@ -171,6 +173,9 @@ func (j *judge) arrive(a arrival) {
 		j.uplink(a)
 		return
 	}
+	if a.by == byWebhook && a.push != nil {
+		j.pushes[*a.push] = true
+	}
 	if had, seen := j.bodies[a.eventID]; a.by == byWebhook && a.eventID != "" {
 		switch {
 		case seen && had != a.body:
@@ -224,6 +229,13 @@ func (j *judge) uplink(a arrival) {
 	}
 }
 
+// pushed notes that the broker acknowledged a downlink.
+func (j *judge) pushed(number uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pushes[number] = j.pushes[number]
+}
+
 // mark notes a moment of interest.
 func (j *judge) mark(m Mark, at time.Duration) {
 	j.mu.Lock()
@@ -234,12 +246,17 @@ func (j *judge) mark(m Mark, at time.Duration) {
 // quietFor is how long nothing arrives before uplinks that nobody knows of are no longer awaited.
 const quietFor = 5 * time.Second
 
-// complete says that nothing more is to be expected: every uplink came to the webhook, or every one that is known to be accepted did, and for a while
+// complete says that nothing more is to be expected: downlinks were queued, and every uplink came to the webhook, or every one that is known to be accepted did, and for a while
 // nothing else has come. end is when the last uplink was sent.
 func (j *judge) complete(now, end time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := now-max(j.last, end) < quietFor
+	for _, queued := range j.pushes {
+		if !queued {
+			return false
+		}
+	}
 	for _, d := range j.devices {
 		for _, s := range d.sessions {
 			for _, u := range s.uplinks {
@@ -273,6 +290,14 @@ func (j *judge) verdict(interval, end time.Duration) *Verdict {
 				if len(examples) < maxExamples {
 					examples = append(examples, fmt.Sprintf("uplink FCntUp %d of %s is lost (acknowledged to the device: %t, seen by MQTT: %t)", fCnt, name, u.acked, u.hasBody))
 				}
+			}
+		}
+	}
+	for number, queued := range j.pushes {
+		if !queued {
+			v.PushesLost++
+			if len(examples) < maxExamples {
+				examples = append(examples, fmt.Sprintf("downlink %d was acknowledged by the broker, but never queued", number))
 			}
 		}
 	}

@@ -134,6 +134,13 @@ func TestTheJudgeFindsEachViolation(t *testing.T) {
 			b.hooks("dev", oneAddr, 0, 7)
 			b.hooks("dev2", oneAddr, 0, 3)
 		}, Verdict{Accepted: 2, Deliveries: 2}, ""},
+		"a downlink acknowledged and lost": {func(b bookkeeper) {
+			b.pushed(1)
+			b.pushed(2)
+			b.arrive(arrival{kind: messages.EventDownQueued, device: "dev", eventID: "q1", push: new(uint64(2))})
+			b.arrive(arrival{kind: messages.EventDownQueued, device: "dev", eventID: "q2", push: new(uint64(3))}) // its acknowledgement was lost
+			b.pushed(2)
+		}, Verdict{PushesLost: 1, Deliveries: 2}, "1 acknowledged downlinks lost"},
 		"never sent": {func(b bookkeeper) {
 			b.sends("dev", oneAddr, 0)
 			b.hooks("dev", oneAddr, 0, 0, 1)
@@ -244,7 +251,7 @@ func TestRunIsJudged(t *testing.T) {
 		t.Errorf("the webhook stays: %v", s.calls)
 	}
 	var table strings.Builder
-	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "lost 1, published twice 1") {
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "lost 1, downlinks lost 0, published twice 1") {
 		t.Errorf("%v:\n%s", err, &table)
 	}
 }

@@ -376,6 +376,9 @@ func (r *run) push(ctx context.Context) {
 		}
 		if token.Error() == nil && ctx.Err() == nil {
 			r.count(&r.report.Pushed)
+			if r.judge != nil {
+				r.judge.pushed(p.number)
+			}
 		} else {
 			r.count(&r.report.PushFailed)
 		}

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -68,6 +69,12 @@ func (r *run) arrival(by receiver, kind messages.EventType, device, id string, b
 	a := arrival{by: by, kind: kind, device: device, eventID: id, body: maphash.Bytes(bodySeed, body), at: time.Since(r.start)}
 	if kind == messages.EventUplink {
 		a.addr, a.fCnt, _ = scanUplink(body) // what is no uplink message matches none that was sent
+	}
+	if kind == messages.EventDownQueued {
+		if _, rest, ours := bytes.Cut(body, []byte(`"simulator:`)); ours {
+			n := uint64(scanNumber(rest))
+			a.push = &n
+		}
 	}
 	return a
 }
