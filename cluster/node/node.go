@@ -251,6 +251,14 @@ func (n *Node) OwnerOf(id messages.DeviceID) string {
 	return ""
 }
 
+// OwnerOfKey gives the name of the node that is to run the integration with this key; "" if no node is alive.
+func (n *Node) OwnerOfKey(key string) string {
+	if p := n.table.Load().owners[keyShard(kindIntegration, key)]; p != nil {
+		return p.Name
+	}
+	return ""
+}
+
 // Alive is the number of awake device actors on this node.
 func (n *Node) Alive() int { return n.local.Alive() }
 

@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -26,8 +24,6 @@ import (
 	"lorikeet/gateways/rest"
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
-	"lorikeet/persistence"
-	"lorikeet/persistence/badger"
 	"lorikeet/persistence/registry"
 )
 

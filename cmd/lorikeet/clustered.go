@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -53,6 +53,7 @@ type clustered struct {
 	relay    *actors.Relay
 	paths    *paths
 	node     *node.Node
+	lost     atomic.Bool // the node is no member any more
 }
 
 // openSharedStore reaches NATS, or starts the embedded one, and opens the store of the cluster.
@@ -68,16 +69,16 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 		err = s.startNATS(ctx)
 	} else {
 		c.nats, err = jetstream.Connect(jetstream.Options{
-			URL: s.cfg.Cluster.URL, Name: "lorikeet " + c.name, Credentials: s.cfg.NATS.Credentials, NKey: s.cfg.NATS.NKey, User: s.cfg.NATS.User,
-			Password: string(s.cfg.NATS.Password), Token: string(s.cfg.NATS.Token), CA: s.cfg.NATS.CA, Cert: s.cfg.NATS.Cert, Key: s.cfg.NATS.Key,
-			Logger: s.log.With("component", "nats"),
+			URLs: split(s.cfg.Cluster.URL), Name: "lorikeet " + c.name, CredentialsFile: s.cfg.NATS.Credentials, NKeySeedFile: s.cfg.NATS.NKey, User: s.cfg.NATS.User,
+			Password: string(s.cfg.NATS.Password), Token: string(s.cfg.NATS.Token), CAFile: s.cfg.NATS.CA, CertFile: s.cfg.NATS.Cert, KeyFile: s.cfg.NATS.Key,
+			OnState: s.natsState,
 		})
 	}
 	if err != nil {
 		return err
 	}
 	c.store, err = jetstream.Open(ctx, jetstream.Config{
-		Conn: c.nats, Namespace: s.cfg.Cluster.Namespace, Replicas: s.cfg.Cluster.Replicas, Streams: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
+		Conn: c.nats, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
 		Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
 	})
 	if err != nil {
@@ -89,19 +90,45 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 
 func (s *server) startNATS(ctx context.Context) (err error) {
 	c, e := s.clustered, s.cfg.Embedded
-	var peers []string
-	if e.Peers != "" {
-		peers = strings.Split(strings.ReplaceAll(e.Peers, " ", ""), ",")
-	}
 	c.embedded, err = natsserver.Start(ctx, natsserver.Config{
 		Name: c.name, ClusterName: s.cfg.Cluster.Namespace, StoreDir: filepath.Join(s.cfg.Data, "nats"), Listen: e.Listen, ClusterListen: e.ClusterListen,
-		Routes: peers, Secret: string(e.Secret), Logger: s.log.With("component", "nats"),
+		Routes: split(e.Peers), Secret: string(e.Secret), Logger: s.log.With("component", "nats"),
 	})
 	if err != nil {
 		return err
 	}
-	c.nats, err = c.embedded.Connect(jetstream.Options{Name: "lorikeet " + c.name, Logger: s.log.With("component", "nats")})
+	c.nats, err = jetstream.Connect(jetstream.Options{Name: "lorikeet " + c.name, InProcess: c.embedded.ClientOptions(), OnState: s.natsState})
 	return err
+}
+
+// natsState logs what becomes of the connection.
+func (s *server) natsState(err error) {
+	if err != nil {
+		s.log.Warn("connection to NATS is lost; trying to connect again", "component", "nats", "err", err)
+		return
+	}
+	s.log.Info("connection to NATS is back", "component", "nats")
+}
+
+// replicas is how many copies new streams get; 0 leaves those that there are as they are.
+func (s *server) replicas() int {
+	if n := s.cfg.Cluster.Replicas; n != 0 || !s.cfg.embedded() {
+		return n
+	}
+	if len(split(s.cfg.Embedded.Peers)) >= 3 {
+		return 3
+	}
+	return 1
+}
+
+// split reads a list with commas.
+func split(list string) (out []string) {
+	for part := range strings.SplitSeq(list, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
 }
 
 // joinCluster builds the directory and becomes a member that owns nothing yet.
@@ -114,21 +141,19 @@ func (s *server) joinCluster(ctx context.Context, cfg *actors.DeviceConfig) (err
 	c.paths = startPaths(c.name, time.Now, func(body []byte) { c.node.TellNodes(kindPaths, body) })
 	c.relay = actors.NewRelay(actors.RelayConfig{
 		Node: c.name, Local: s.transmitter, NodeOf: c.nodeOf, Clock: time.Now, Log: s.log.With("component", "transmitter"),
-		Ask: func(ctx context.Context, to, kind string, body []byte) ([]byte, error) { return c.node.AskNode(ctx, to, kind, body) },
+		Ask: func(ctx context.Context, to, kind string, body []byte) ([]byte, error) {
+			return c.node.AskNode(ctx, to, kind, body)
+		},
 	})
 	cfg.Index, cfg.Transmitter = c.shared, c.relay
 	js, err := natsjs.New(c.nats)
 	if err != nil {
 		return err
 	}
-	tlsFiles, err := s.clusterTLS()
-	if err != nil {
-		return err
-	}
 	c.node, err = node.Start(ctx, node.Config{
-		Name: c.name, Listen: s.cfg.Cluster.Listen, Advertise: s.advertise(), TLS: tlsFiles, JetStream: js, Namespace: s.cfg.Cluster.Namespace, Replicas: c.store.Replicas(),
+		Name: c.name, Listen: s.cfg.Cluster.Listen, Advertise: s.advertise(), TLS: s.clusterTLS(), JetStream: js, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(),
 		Lease: s.cfg.Cluster.Lease, SuspendLimit: s.cfg.Cluster.SuspendLimit, Version: buildVersion(), Protocol: protocol, OldestProtocol: oldestProtocol,
-		OnLost: func(err error) { s.failed <- lostError{err} },
+		OnLost: func(err error) { c.lost.Store(true); s.failed <- lostError{err} },
 		Codec:  actors.Codec{}, Handlers: s.nodeHandlers(), IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now, Log: s.log.With("component", "cluster"), Registerer: s.metrics,
 	}, func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })
 	if err != nil {
@@ -160,12 +185,12 @@ func (s *server) advertise() string {
 	return s.cfg.Cluster.Listen
 }
 
-func (s *server) clusterTLS() (*tls.Config, error) {
+func (s *server) clusterTLS() *node.TLS {
 	cfg := s.cfg.Cluster
 	if cfg.TLSCert == "" {
-		return nil, nil
+		return nil
 	}
-	return node.LoadTLS(cfg.TLSCert, cfg.TLSKey, cfg.TLSCA)
+	return &node.TLS{CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, CAFile: cfg.TLSCA}
 }
 
 // nodeOf is where the downlink path of a radio gateway ends; false if that is not known or the node is gone.
@@ -180,7 +205,9 @@ func (c *clustered) nodeOf(eui messages.EUI64) (string, bool) {
 // nodeHandlers answers what other nodes ask of this one.
 func (s *server) nodeHandlers() map[string]node.Handler {
 	return map[string]node.Handler{
-		actors.KindTransmit: func(ctx context.Context, _ string, body []byte) ([]byte, error) { return s.clustered.relay.HandleTransmit(ctx, body) },
+		actors.KindTransmit: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+			return s.clustered.relay.HandleTransmit(ctx, body)
+		},
 		kindPaths: func(_ context.Context, from string, body []byte) ([]byte, error) {
 			s.clustered.paths.heard(from, body)
 			return nil, nil
@@ -193,7 +220,9 @@ func (s *server) nodeHandlers() map[string]node.Handler {
 			s.connector.release(ctx, keys)
 			return nil, nil
 		},
-		kindHealth: func(ctx context.Context, _ string, body []byte) ([]byte, error) { return s.localHealth(ctx, string(body)), nil },
+		kindHealth: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+			return s.localHealth(ctx, string(body)), nil
+		},
 		kindGatewayStats: func(_ context.Context, _ string, body []byte) ([]byte, error) {
 			if len(body) != 8 {
 				return nil, messages.Invalid("malformed_message", "EUI of another node")
@@ -272,7 +301,7 @@ func (s *server) clusterStatus(ctx context.Context) messages.ClusterStatus {
 		return messages.ClusterStatus{Mode: "single", Node: name, Store: "badger", Members: []messages.ClusterMember{{Name: name, Version: buildVersion(), State: "alive", Since: s.startedAt, Figures: &stats}}}
 	}
 	c := s.clustered
-	out := messages.ClusterStatus{Mode: "cluster", Node: c.name, Store: fmt.Sprintf("jetstream, %d replicas", c.store.Replicas())}
+	out := messages.ClusterStatus{Mode: "cluster", Node: c.name, Store: "jetstream"}
 	if err := c.node.Suspended(); err != nil {
 		out.Suspended = err.Error()
 	}
@@ -322,7 +351,7 @@ func (c *clustered) activate(ctx context.Context, k *connector) error {
 
 // leave hands over what this node has, and returns when the others have it.
 func (c *clustered) leave(ctx context.Context) error {
-	if c.node == nil {
+	if c.node == nil || c.lost.Load() {
 		return nil
 	}
 	return errors.Join(c.node.Leave(ctx), c.shared.Flush(ctx))
@@ -347,6 +376,6 @@ func (c *clustered) disconnect() {
 		c.nats.Close()
 	}
 	if c.embedded != nil {
-		c.embedded.Stop()
+		c.embedded.Close()
 	}
 }

@@ -99,7 +99,7 @@ type ClusterConfig struct {
 	Lease        time.Duration `yaml:"lease" doc:"a node that is silent for this long is replaced"`
 	SuspendLimit time.Duration `yaml:"suspend_limit" doc:"a node that can't reach NATS for this long ends"`
 	Namespace    string        `yaml:"namespace" doc:"prefix of streams and subjects; clusters with different ones can share NATS servers"`
-	Replicas     int           `yaml:"replicas" doc:"copies of every record: 1, 3 or 5; 0: 3 if NATS has as many servers, else 1"`
+	Replicas     int           `yaml:"replicas" doc:"copies of every record: 1, 3 or 5; 0: as it is, at first 3 with three or more embedded servers, else 1"`
 	Streams      int           `yaml:"streams" doc:"journal streams, over which applications are spread; fixed when the cluster is made"`
 	TLSCert      string        `yaml:"tls_cert" doc:"certificate of this node for the other nodes (PEM); empty: no TLS between nodes"`
 	TLSKey       string        `yaml:"tls_key" doc:"its key (PEM)"`

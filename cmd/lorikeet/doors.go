@@ -87,7 +87,12 @@ func (s *server) registryChanged(c messages.Change) {
 	}
 }
 
+// startCleaning looks for sessions of deleted devices. In a cluster nobody does: it would read the sessions of all nodes, and what REST does first in a
+// deletion is to drop the session.
 func (s *server) startCleaning(ctx context.Context) {
+	if s.clustered != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {

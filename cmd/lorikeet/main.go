@@ -98,7 +98,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	case failure = <-s.failed:
 		log.Error("a part can't go on; stopping, so that the next start finds out what is durable", "err", failure)
 	}
-	closing, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	patience := 15 * time.Second
+	if errors.As(failure, &lostError{}) {
+		patience = 3 * time.Second // others do the work by now, and nothing here can be finished
+	}
+	closing, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Close(closing); err != nil {
 		return errors.Join(failure, fmt.Errorf("stop: %w", err))
@@ -187,6 +191,9 @@ func main() {
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "lorikeet: "+strings.TrimSpace(err.Error()))
 		stop()
+		if errors.As(err, &lostError{}) {
+			os.Exit(exitLost)
+		}
 		os.Exit(1)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"lorikeet/actors"
-	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
 	"lorikeet/persistence/registry"

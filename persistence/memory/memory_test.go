@@ -9,7 +9,7 @@ import (
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	persistencetest.Run(t, func(*testing.T) persistencetest.Store { return memory.New() })
+	persistencetest.Run(t, persistencetest.Options{Dense: true}, func(*testing.T) persistencetest.Store { return memory.New() })
 }
 
 func TestSharedContract(t *testing.T) {
