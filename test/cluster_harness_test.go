@@ -309,7 +309,8 @@ type load struct {
 	accepted map[string]int
 }
 
-// startLoad lets devices send until the load is finished. webhooks is the address that the nodes reach.
+// startLoad lets devices send until the load is finished. webhooks is the address that the nodes reach. A device must not send before the windows of its
+// last uplink are closed, else answers may overtake each other: leave each 3 s.
 func (c *nodes) startLoad(webhooks string, devices int, rate float64, change func(*simulator.Config)) *load {
 	l := &load{c: c, marks: make(chan simulator.Mark), stop: make(chan struct{}), done: make(chan simulator.Report, 1), out: &lockedBuffer{}, accepted: map[string]int{}}
 	cfg := simulator.DefaultConfig()

@@ -188,7 +188,7 @@ func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
 	}
 	r.nodes = startNodes(t, r.natsURL, s.nats, places...)
 	var joined atomic.Int64
-	r.load = r.startLoad("10.123.0.1:0", 200, 150, func(cfg *simulator.Config) {
+	r.load = r.startLoad("10.123.0.1:0", 450, 150, func(cfg *simulator.Config) {
 		if s.join {
 			cfg.Activation, cfg.JoinRate, cfg.JoinAttempts = simulator.OTAA, 20, 20
 			cfg.Event = func(topic string, _ []byte) {
