@@ -34,7 +34,6 @@ type DeviceConfig struct {
 	Clock               func() time.Time
 	Log                 *slog.Logger
 	Metrics             *Metrics
-	Settled             func(frames int) // called for frames that need no more work, for the limit on frames in flight
 }
 
 // cooldown is how long after a decision a copy of the same transmission may still come in.
@@ -45,6 +44,9 @@ type Device struct {
 	cfg *DeviceConfig
 	id  messages.DeviceID
 	log *slog.Logger
+
+	self  func(message any) // sends to this very actor
+	moved bool              // the device belongs to another node: whatever still comes is sent on
 
 	state    device.State
 	revision messages.Revision
@@ -70,6 +72,7 @@ type collection struct {
 	number   uint64
 	join     bool
 	copies   []messages.Frame
+	settle   []func()     // of the copies
 	decoded  chan decoded // nil if there is nothing to decode
 	closedAt time.Time
 }
@@ -85,6 +88,8 @@ type (
 	DeliverFrame struct {
 		Frame messages.Frame
 		Join  bool
+
+		settled func()
 	}
 	// reloadProfile says that the device changed in the registry.
 	reloadProfile struct{}
@@ -98,9 +103,59 @@ type (
 	readQueue     struct{}
 )
 
+// OnSettled sets what Settle calls.
+func (m *DeliverFrame) OnSettled(f func()) { m.settled = f }
+
+// Settle says that the frame needs no more work: its sender need not keep it any longer.
+func (m *DeliverFrame) Settle() {
+	if m.settled != nil {
+		m.settled()
+	}
+}
+
 // Receive is the table of contents of the actor.
 func (d *Device) Receive(ctx actor.Context) {
+	if d.self == nil {
+		root, self := ctx.ActorSystem().Root, ctx.Self()
+		d.self = func(message any) { root.Send(self, message) }
+	}
+	if d.moved {
+		d.sendOn(ctx.Message())
+		return
+	}
+	d.receive(ctx)
+	if d.moved {
+		d.leave(ctx)
+	}
+}
+
+// leave ends the actor of a device that moved. What is in the mailbox is sent on before the end.
+func (d *Device) leave(ctx actor.Context) {
+	d.log.Info("device moved to another node; its actor here ends")
+	if m, ok := ctx.Message().(transmission); ok {
+		d.cfg.Router().Tell(d.id, m)
+	}
+	for _, c := range d.collecting {
+		d.deliverAgain(c)
+	}
+	d.collecting = nil
+	d.cfg.Router().Retire(d.id, ctx.Self())
+}
+
+// sendOn gives a message of a device that moved to where the device is.
+func (d *Device) sendOn(message any) {
+	switch m := message.(type) {
+	case *DeliverFrame, transmission:
+		d.cfg.Router().Tell(d.id, m)
+	case Asked:
+		m.Answer(nil, messages.ErrMoved)
+	}
+}
+
+func (d *Device) receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
+	case *actor.Stopping:
+		d.closeAll()
 	case *DeliverFrame:
 		d.guard(nil, func() { d.receiveFrame(m) })
 	case closeWindow:
@@ -121,6 +176,9 @@ func (d *Device) Receive(ctx actor.Context) {
 func (d *Device) guard(asked Asked, handle func()) {
 	defer func() {
 		if r := recover(); r != nil {
+			for _, c := range d.collecting {
+				c.settled()
+			}
 			d.loaded, d.profile, d.collecting, d.decided = false, nil, nil, nil
 			d.cfg.Metrics.Panics.Inc()
 			d.log.Error("device actor failed; its state is read again", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
@@ -178,13 +236,13 @@ func (d *Device) readProfile(ctx context.Context) error {
 
 func (d *Device) receiveFrame(m *DeliverFrame) {
 	if err := d.ready(); err != nil {
-		d.drop(1, err)
+		d.drop(m, err)
 		return
 	}
 	now := d.cfg.Clock()
 	for _, c := range d.collecting {
 		if bytes.Equal(c.copies[0].PHYPayload, m.Frame.PHYPayload) {
-			c.copies = append(c.copies, m.Frame)
+			c.copies, c.settle = append(c.copies, m.Frame), append(c.settle, m.Settle)
 			if !c.join && d.state.AllReported(c.copies) {
 				d.closeWindow(c.number)
 			}
@@ -194,14 +252,14 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 	if c := d.decided; c != nil && c.isLateCopy(m.Frame, now) {
 		d.late = append(d.late, m.Frame.Rx[0].GatewayEUI)
 		d.cfg.Metrics.uplink("late_copy")
-		d.cfg.Settled(1)
+		m.Settle()
 		return
 	}
-	c := &collection{number: d.nextWindow, join: m.Join, copies: []messages.Frame{m.Frame}}
+	c := &collection{number: d.nextWindow, join: m.Join, copies: []messages.Frame{m.Frame}, settle: []func(){m.Settle}}
 	if !m.Join {
 		opened, err := device.Open(d.state, d.profile, m.Frame.PHYPayload)
 		if err != nil {
-			d.drop(1, err)
+			d.drop(m, err)
 			return
 		}
 		if opened.Application() && !opened.Repetition && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
@@ -214,7 +272,8 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 		d.closeWindow(c.number)
 		return
 	}
-	time.AfterFunc(d.cfg.DeduplicationWindow, func() { d.cfg.Router().Tell(d.id, closeWindow{c.number}) })
+	self := d.self
+	time.AfterFunc(d.cfg.DeduplicationWindow, func() { self(closeWindow{c.number}) })
 }
 
 // isLateCopy tells a copy that was slow on its way from a repetition by the device: that one is heard anew by radio gateways that have heard it,
@@ -261,7 +320,13 @@ func (d *Device) closeWindow(number uint64) {
 	d.collecting = slices.Delete(d.collecting, i, i+1)
 	c.closedAt = d.cfg.Clock()
 	d.decided = c
-	defer func() { d.cfg.Settled(len(c.copies)) }()
+	defer func() {
+		if d.moved {
+			d.deliverAgain(c)
+			return
+		}
+		c.settled()
+	}()
 	if c.join {
 		d.join(c)
 		return
@@ -274,6 +339,9 @@ func (d *Device) closeWindow(number uint64) {
 		cmd.Decoded, cmd.Err = r.Decoded, r.err
 	}
 	_, err := d.step(cmd)
+	if d.moved {
+		return
+	}
 	if err != nil {
 		d.refused(err)
 		return
@@ -282,12 +350,37 @@ func (d *Device) closeWindow(number uint64) {
 	d.cfg.Metrics.Latency.Observe(d.cfg.Clock().Sub(c.copies[0].ReceivedAt).Seconds())
 }
 
+// settled tells the senders of all copies that they need not keep them.
+func (c *collection) settled() {
+	for _, settle := range c.settle {
+		settle()
+	}
+	c.settle = nil
+}
+
+// deliverAgain sends the copies to the node that has the device.
+func (d *Device) deliverAgain(c *collection) {
+	for i := range c.settle {
+		d.cfg.Router().Tell(d.id, &DeliverFrame{Frame: c.copies[i], Join: c.join, settled: c.settle[i]})
+	}
+	c.settle = nil
+}
+
+// closeAll decides about what is being collected, since the actor ends.
+func (d *Device) closeAll() {
+	for len(d.collecting) > 0 {
+		d.guard(nil, func() { d.closeWindow(d.collecting[0].number) })
+	}
+}
+
 func (d *Device) join(c *collection) {
 	cmd := device.ReceiveJoin{
 		Copies: c.copies, SessionKeyID: d.cfg.Random.Bytes(16), Now: c.closedAt, Random: d.cfg.Random.ULID(c.closedAt),
 		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.cfg.NetID),
 	}
-	if _, err := d.step(cmd); err != nil {
+	if _, err := d.step(cmd); d.moved {
+		return
+	} else if err != nil {
 		d.cfg.Metrics.join(refusalName(err))
 		d.log.Info("join refused", "err", err)
 		return
@@ -314,9 +407,9 @@ func (d *Device) stepLogged(cmd device.Command) {
 	}
 }
 
-func (d *Device) drop(frames int, err error) {
+func (d *Device) drop(m *DeliverFrame, err error) {
 	d.refused(err)
-	d.cfg.Settled(frames)
+	m.Settle()
 }
 
 func (d *Device) refused(err error) {
@@ -361,32 +454,38 @@ func (d *Device) answer(asked any) (any, error) {
 	return nil, messages.Errorf(messages.CodeInternal, "unknown_command", "device does not know this command")
 }
 
+// maxDecisions bounds how often a step is decided anew because someone else wrote the record meanwhile.
+const maxDecisions = 4
+
 // step is the heart of the shell: decide, commit, adopt, carry out. When it returns, everything is durable.
 func (d *Device) step(cmd device.Command) (device.Decision, error) {
-	decision, err := device.Decide(d.state, d.profile, cmd)
-	if err != nil {
-		return decision, err
-	}
-	err = d.commit(decision)
-	if errors.Is(err, messages.ErrConflict) {
-		// Another activation, or an earlier write of ours with unknown outcome: look once at what is stored and decide again.
-		d.loaded = false
-		if err := d.ready(); err != nil {
-			return device.Decision{}, err
-		}
-		if decision, err = device.Decide(d.state, d.profile, cmd); err != nil {
-			return device.Decision{}, err
+	for n := 1; ; n++ {
+		decision, err := device.Decide(d.state, d.profile, cmd)
+		if err != nil {
+			return decision, err
 		}
 		err = d.commit(decision)
+		switch {
+		case err == nil:
+			if t := decision.Transmit; t != nil && len(t.Windows) > 0 {
+				d.transmit(t)
+			}
+			return decision, nil
+		case errors.Is(err, messages.ErrConflict) && !d.cfg.Router().Owns(d.id):
+			// Another node has the device by now: nothing of this decision is published or sent.
+			d.loaded, d.moved = false, true
+			return device.Decision{}, messages.ErrMoved
+		case errors.Is(err, messages.ErrConflict) && n < maxDecisions:
+			// Another activation that has not noticed yet, or an earlier write of ours with unknown outcome: look at what is stored, decide again.
+			d.loaded = false
+			if err := d.ready(); err != nil {
+				return device.Decision{}, err
+			}
+		default:
+			d.loaded = false
+			return device.Decision{}, fmt.Errorf("commit of %s: %w", d.id, err)
+		}
 	}
-	if err != nil {
-		d.loaded = false
-		return device.Decision{}, fmt.Errorf("commit of %s: %w", d.id, err)
-	}
-	if t := decision.Transmit; t != nil && len(t.Windows) > 0 {
-		d.transmit(t)
-	}
-	return decision, nil
 }
 
 func (d *Device) commit(decision device.Decision) error {
@@ -409,6 +508,11 @@ func (d *Device) commit(decision device.Decision) error {
 	}
 	ctx, cancel := d.context()
 	defer cancel()
+	if decision.Changed {
+		if err := d.prepareIndex(ctx, decision.Next); err != nil {
+			return err
+		}
+	}
 	rev, err := d.cfg.Store.Commit(ctx, c)
 	if err != nil {
 		return err
@@ -418,6 +522,25 @@ func (d *Device) commit(decision device.Decision) error {
 		d.cfg.Index.Set(d.id, indexEntries(d.state)...)
 	}
 	return nil
+}
+
+// prepareIndex makes the sessions findable that next has beside those of the present state.
+func (d *Device) prepareIndex(ctx context.Context, next device.State) error {
+	before, after := indexEntries(d.state), indexEntries(next)
+	if !slices.ContainsFunc(after, func(e messages.SessionEntry) bool { return !hasSession(before, e) }) {
+		return nil
+	}
+	all := after
+	for _, e := range before {
+		if !hasSession(after, e) {
+			all = append(all, e)
+		}
+	}
+	return d.cfg.Index.Prepare(ctx, d.id, all...)
+}
+
+func hasSession(list []messages.SessionEntry, e messages.SessionEntry) bool {
+	return slices.ContainsFunc(list, func(o messages.SessionEntry) bool { return o.DevAddr == e.DevAddr && o.NwkSKey == e.NwkSKey })
 }
 
 func (d *Device) transmit(t *device.Transmit) {

@@ -124,7 +124,6 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 		cfg := &DeviceConfig{
 			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(),
 			DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: r.metrics,
-			Settled: func(n int) { r.ingress.Settled(n) },
 		}
 		r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
 		r.devices = NewDevices(cfg, r.router)

@@ -164,7 +164,7 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 	switch c.Kind {
 	case messages.KindDevice:
 		if id, err := messages.ParseUID(c.ID); err == nil {
-			if d.cfg.Index.Has(id) && !c.Deleted {
+			if d.cfg.Index.Has(id) && !c.Deleted && d.router.Owns(id) {
 				d.router.Tell(id, reloadProfile{}) // also asleep: the directory may need to know
 				return
 			}

@@ -23,6 +23,7 @@ type Finder interface {
 type Ingress struct {
 	cfg      IngressConfig
 	inFlight atomic.Int64
+	waiting  atomic.Int64 // frames whose device is looked up once more
 	joins    joinLimiter
 }
 
@@ -34,6 +35,9 @@ type IngressConfig struct {
 	Metrics     *Metrics
 	MaxInFlight int64 // frames
 	Clock       func() time.Time
+	// LookAgain is how long after a miss the directory and the registry are asked once more, where they follow other nodes; 0: never.
+	LookAgain time.Duration
+	Node      string // name of this node of a cluster
 }
 
 // NewIngress makes an Ingress.
@@ -46,20 +50,41 @@ func (in *Ingress) HandleFrame(f messages.Frame) {
 	if len(f.Rx) == 0 {
 		return
 	}
+	if in.cfg.Node != "" {
+		for i := range f.Rx {
+			f.Rx[i].Node = in.cfg.Node
+		}
+	}
 	t, err := frame.TypeOf(f.PHYPayload)
 	switch {
 	case err != nil:
 		in.cfg.Metrics.uplink("malformed")
 	case t == frame.JoinRequest:
-		in.join(f)
+		in.join(f, in.cfg.LookAgain > 0)
 	case t == frame.UnconfirmedDataUp || t == frame.ConfirmedDataUp:
-		in.data(f)
+		in.data(f, in.cfg.LookAgain > 0)
 	default:
 		in.cfg.Metrics.uplink("unsupported_type")
 	}
 }
 
-func (in *Ingress) data(f messages.Frame) {
+// maxWaiting bounds the frames that wait for a second look: most of what is not found is of other networks.
+const maxWaiting = 1000
+
+// lookAgain has find called once more in a moment; false if too many frames wait already.
+func (in *Ingress) lookAgain(find func()) bool {
+	if in.waiting.Add(1) > maxWaiting {
+		in.waiting.Add(-1)
+		return false
+	}
+	time.AfterFunc(in.cfg.LookAgain, func() {
+		defer in.waiting.Add(-1)
+		find()
+	})
+	return true
+}
+
+func (in *Ingress) data(f messages.Frame, again bool) {
 	d, err := frame.ParseData(f.PHYPayload)
 	if err != nil {
 		in.cfg.Metrics.uplink("malformed")
@@ -67,13 +92,15 @@ func (in *Ingress) data(f messages.Frame) {
 	}
 	id, outcome, ok := in.cfg.Directory.Lookup(d, f.PHYPayload)
 	if !ok {
-		in.cfg.Metrics.uplink(outcome)
+		if !again || !in.lookAgain(func() { in.data(f, false) }) {
+			in.cfg.Metrics.uplink(outcome)
+		}
 		return
 	}
 	in.deliver(id, &DeliverFrame{Frame: f})
 }
 
-func (in *Ingress) join(f messages.Frame) {
+func (in *Ingress) join(f messages.Frame, again bool) {
 	j, err := frame.ParseJoin(f.PHYPayload)
 	if err != nil {
 		in.cfg.Metrics.join("malformed")
@@ -81,7 +108,9 @@ func (in *Ingress) join(f messages.Frame) {
 	}
 	id, ok := in.cfg.Registry.DeviceByEUI(j.JoinEUI, j.DevEUI)
 	if !ok {
-		in.cfg.Metrics.join("unknown_device")
+		if !again || !in.lookAgain(func() { in.join(f, false) }) {
+			in.cfg.Metrics.join("unknown_device")
+		}
 		return
 	}
 	if !in.joins.allow(f.Rx[0].GatewayEUI, in.cfg.Clock()) {
@@ -97,11 +126,9 @@ func (in *Ingress) deliver(id messages.DeviceID, m *DeliverFrame) {
 		in.cfg.Metrics.uplink("overload")
 		return
 	}
+	m.OnSettled(func() { in.inFlight.Add(-1) })
 	in.cfg.Router.Tell(id, m)
 }
-
-// Settled is called by device actors for frames that need no more work.
-func (in *Ingress) Settled(frames int) { in.inFlight.Add(int64(-frames)) }
 
 // InFlight is the number of frames handed over and not settled.
 func (in *Ingress) InFlight() int64 { return in.inFlight.Load() }
@@ -132,8 +159,8 @@ func (l *joinLimiter) allow(gateway messages.EUI64, now time.Time) bool {
 }
 
 // LoadIndex fills the directory from the store, without waking actors.
-func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) {
-	err = cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
+func LoadIndex(ctx context.Context, cfg *DeviceConfig) error {
+	return cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
 		s, err := device.Unmarshal(b)
 		if err != nil {
 			return err
@@ -141,9 +168,7 @@ func LoadIndex(ctx context.Context, cfg *DeviceConfig) (devices int, err error) 
 		if s.Session == nil && s.Pending == nil {
 			return nil
 		}
-		devices++
 		cfg.Index.Set(id, indexEntries(s)...)
 		return nil
 	})
-	return devices, err
 }

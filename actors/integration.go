@@ -30,8 +30,11 @@ type Integration interface {
 type IntegrationLog interface {
 	// ReadLog gives up to max entries with Seq above after, in order; none at the end of the log.
 	ReadLog(ctx context.Context, app string, after uint64, max int) ([]messages.LogEntry, error)
-	// LogRange gives the first and last Seq that the log holds. If it holds none, first is last+1.
+	// LogRange gives bounds of the Seqs that the log holds: all entries below first are gone, and all that come have more than last.
+	// If it holds none, first is last+1.
 	LogRange(ctx context.Context, app string) (first, last uint64, err error)
+	// CountLog gives the number of entries with after < Seq ≤ upTo, far from the end of the log by estimate.
+	CountLog(ctx context.Context, app string, after, upTo uint64) (uint64, error)
 	// WatchLog gives a channel that receives after each append (several may be one), until the returned function is called.
 	WatchLog(app string) (<-chan struct{}, func())
 	LoadCursor(ctx context.Context, name string) (uint64, bool, error)
@@ -65,12 +68,12 @@ const (
 type IntegrationStatus struct {
 	State           IntegrationState
 	Cursor          uint64        // everything up to here is settled
-	Lag             uint64        // entries of the log after Cursor
+	Lag             uint64        // entries of the log after Cursor, by estimate if they are many
 	OldestAge       time.Duration // of the first entry after Cursor; 0 if there is none
 	Delivered       uint64
 	Failed          uint64 // tries that failed
 	DeadLetters     uint64 // events given up
-	Lost            uint64 // events that the log dropped before they were delivered
+	Lost            uint64 // events that the log dropped before they were delivered; in a store whose Seqs have gaps, how often that happened
 	FailedAttempts  uint64 // in a row
 	LastError       string // at most 1 KiB
 	LastFailedAt    time.Time
@@ -148,6 +151,28 @@ func (m *Integrations) Remove(key string) {
 			delete(m.tails, key)
 		}
 	}()
+}
+
+// Release stops the integration of key, which goes on at another node, and returns when its place is saved or ctx ends.
+func (m *Integrations) Release(ctx context.Context, key string) error {
+	m.mu.Lock()
+	m.stopLocked(key, false)
+	done := m.tails[key]
+	m.mu.Unlock()
+	if done == nil {
+		return nil
+	}
+	select {
+	case <-done:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.tails[key] == done {
+			delete(m.tails, key)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (m *Integrations) stopLocked(key string, forget bool) {
@@ -237,7 +262,7 @@ func integrationStartAt(ctx context.Context, log IntegrationLog, app string, cre
 			return 0, err
 		}
 		if len(entries) > 0 && entries[0].Time.Before(created) {
-			low = mid + 1
+			low = entries[0].Seq + 1
 		} else {
 			high = mid
 		}

@@ -75,6 +75,18 @@ func (l *integrationTestLog) LogRange(context.Context, string) (uint64, uint64, 
 	return l.first, l.first + uint64(len(l.entries)) - 1, l.fail
 }
 
+func (l *integrationTestLog) CountLog(_ context.Context, _ string, after, upTo uint64) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := uint64(0)
+	for _, e := range l.entries {
+		if e.Seq > after && e.Seq <= upTo {
+			n++
+		}
+	}
+	return n, l.fail
+}
+
 func (l *integrationTestLog) WatchLog(string) (<-chan struct{}, func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -461,6 +473,67 @@ func TestTrimmedLogIsCountedAsLost(t *testing.T) {
 		if got := status(t, m); got.Lost != 3 || got.Delivered != 1 || got.Lag != 0 {
 			t.Errorf("%+v", got)
 		}
+	})
+}
+
+// gappedLog is a log whose Seqs have gaps, as that of a cluster.
+type gappedLog struct{ *integrationTestLog }
+
+func (l gappedLog) ReadLog(ctx context.Context, app string, after uint64, limit int) ([]messages.LogEntry, error) {
+	entries, err := l.integrationTestLog.ReadLog(ctx, app, after>>4, limit)
+	for i := range entries {
+		entries[i].Seq <<= 4
+	}
+	return entries, err
+}
+
+func (l gappedLog) LogRange(ctx context.Context, app string) (first, last uint64, err error) {
+	first, last, err = l.integrationTestLog.LogRange(ctx, app)
+	return (first-1)<<4 + 1, last<<4 | 15, err
+}
+
+func (l gappedLog) CountLog(ctx context.Context, app string, after, upTo uint64) (uint64, error) {
+	return l.integrationTestLog.CountLog(ctx, app, after>>4, upTo>>4)
+}
+
+func TestGapsInSeqAreNoLoss(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+		log, s := newIntegrationTestLog(), &sink{}
+		m := NewIntegrations(system.Root, gappedLog{log}, IntegrationsConfig{Random: func() float64 { return .9 }})
+		m.Set(integrationTestKey, integrationTestConfig, s.build)
+		settleFor(time.Second)
+		for i := range 200 {
+			log.append(i % 3)
+		}
+		settleFor(time.Minute)
+		log.append(1)
+		settleFor(time.Second)
+		if got := status(t, m); got.Lost != 0 || got.Delivered != 201 || got.Lag != 0 || got.Cursor != 201<<4 {
+			t.Errorf("%+v", got)
+		}
+		paused := integrationTestConfig
+		paused.Paused = true
+		m.Set(integrationTestKey, paused, s.build)
+		settleFor(time.Second)
+		log.append(1, 1, 1, 1)
+		settleFor(time.Second)
+		if got := status(t, m); got.Lag != 4 {
+			t.Errorf("paused: %+v", got)
+		}
+		log.trim(204) // three of the four
+		m.Set(integrationTestKey, integrationTestConfig, s.build)
+		settleFor(time.Second)
+		if got := status(t, m); got.Lost != 1 || got.Delivered != 1 || got.Lag != 0 {
+			t.Errorf("after a loss: %+v", got)
+		}
+		if err := m.Stop(t.Context()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		system.Shutdown()
+		time.Sleep(2 * time.Minute) // of the bubble's clock: timers of the actor system end
+		synctest.Wait()
 	})
 }
 

@@ -27,7 +27,7 @@ func newIntegrationMetrics(reg prometheus.Registerer, all *Integrations) *integr
 		delivered: counter("lorikeet_integration_delivered_total", "Events delivered."),
 		failed:    counter("lorikeet_integration_failed_total", "Delivery tries that failed."),
 		dead:      counter("lorikeet_integration_dead_letters_total", "Events given up because the other side refuses them."),
-		lost:      counter("lorikeet_integration_lost_total", "Events that the log dropped before they were delivered."),
+		lost:      counter("lorikeet_integration_lost_total", "Events that the log dropped before they were delivered; in a cluster, how often that happened."),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "lorikeet_integration_delivery_seconds", Help: "Time of one delivery try, by outcome.",
 			Buckets: []float64{.001, .005, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},

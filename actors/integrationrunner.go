@@ -21,6 +21,8 @@ const (
 	integrationPoll       = 30 * time.Second // in case a watch signal was missed
 	integrationReadBatch  = 64
 	integrationErrorText  = 1 << 10
+	// integrationCaughtUp: who was at the end of the log this recently has lost nothing, since nothing leaves the log so young.
+	integrationCaughtUp = 5 * time.Second
 	// integrationNoPlace is saved for a deleted integration: one that is made anew under its name begins with the events from then on.
 	integrationNoPlace = math.MaxInt64
 )
@@ -234,8 +236,9 @@ type integrationRun struct {
 	results     chan integrationResult
 	deliveries  sync.WaitGroup
 	ctx         context.Context
-	stopped     bool // nothing new is delivered
-	more        bool // the log may hold entries that were not read
+	stopped     bool      // nothing new is delivered
+	more        bool      // the log may hold entries that were not read
+	atEnd       time.Time // when the log had nothing more
 	saved       uint64
 	savedAt     time.Time
 	wake        time.Time
@@ -306,20 +309,41 @@ func (s *integrationRun) readAhead() error {
 	if err != nil {
 		return err
 	}
+	if len(entries) == 0 {
+		s.more, s.atEnd = false, s.all.Now()
+		return nil
+	}
+	if err := s.checkLost(entries[0].Seq); err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if e.Seq > s.queue.read+1 {
-			s.lose(e.Seq - s.queue.read - 1)
-		}
 		s.queue.add(e, s.integration.Wants(e.Type))
 	}
-	if s.more = len(entries) == room; s.more && s.queue.room() > 0 {
+	if s.queue.room() > 0 {
 		s.wake = s.all.Now()
 	}
 	return nil
 }
 
+// checkLost counts what left the log between the last entry that was read and the next one. Seq may have gaps, so the range of the log is asked.
+func (s *integrationRun) checkLost(next uint64) error {
+	if next == s.queue.read+1 || s.all.Now().Sub(s.atEnd) < integrationCaughtUp {
+		return nil
+	}
+	first, _, err := s.log.LogRange(s.ctx, s.cfg.Application)
+	if err != nil || first <= s.queue.read+1 {
+		return err
+	}
+	if next == first {
+		s.lose(first - s.queue.read - 1) // a log without gaps: the number is known
+	} else {
+		s.lose(1) // at least
+	}
+	return nil
+}
+
 func (s *integrationRun) lose(n uint64) {
-	s.logger.Warn("events left the log before they were delivered: deliver sooner or keep them longer", "events", n)
+	s.logger.Warn("events left the log before they were delivered: deliver sooner or keep them longer", "at_least", n)
 	s.metrics.lost.WithLabelValues(s.cfg.Kind, s.cfg.Application, s.cfg.ID).Add(float64(n))
 	s.update(func(st *IntegrationStatus) { st.Lost += n })
 }
@@ -472,11 +496,11 @@ func (r *integrationRunner) statusNow(ctx context.Context) IntegrationStatus {
 	r.mu.Lock()
 	s := r.status
 	r.mu.Unlock()
-	first, last, err := r.log.LogRange(ctx, r.cfg.Application)
-	if err != nil || last <= s.Cursor {
+	lag, err := r.log.CountLog(ctx, r.cfg.Application, s.Cursor, math.MaxUint64)
+	if err != nil || lag == 0 {
 		return s
 	}
-	s.Lag = last - max(s.Cursor, first-1)
+	s.Lag = lag
 	if entries, err := r.log.ReadLog(ctx, r.cfg.Application, s.Cursor, 1); err == nil && len(entries) > 0 {
 		s.OldestAge = max(r.all.Now().Sub(entries[0].Time), 0)
 	}

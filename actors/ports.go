@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"lorikeet/actors/device"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -33,8 +35,12 @@ type Formatters interface {
 	DecodeDownlink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
 }
 
-// Index is told which sessions a device has, after they are durable.
+// Index is told which sessions a device has.
 type Index interface {
+	// Prepare makes sessions findable, durably, before they are committed: a device must not be lost because a process ended in between.
+	// That a prepared session is never committed does no harm.
+	Prepare(ctx context.Context, id messages.DeviceID, sessions ...messages.SessionEntry) error
+	// Set says which sessions there are, after they are durable.
 	Set(id messages.DeviceID, sessions ...messages.SessionEntry)
 	Has(id messages.DeviceID) bool
 }
@@ -45,6 +51,10 @@ type Router interface {
 	// TellAwake reaches only actors that are awake; deviceID "" means all of the application.
 	TellAwake(applicationID, deviceID string, message any)
 	Ask(ctx context.Context, id messages.DeviceID, command any) (any, error)
+	// Owns says whether the actor of the device is to live on this node.
+	Owns(id messages.DeviceID) bool
+	// Retire stops an actor that asks for it itself. What is sent to its device meanwhile is kept for the next one.
+	Retire(id messages.DeviceID, pid *actor.PID)
 }
 
 // Asked is a message whose sender waits. Answer must be called exactly once.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"sync"
 
 	"lorikeet/messages"
@@ -45,6 +46,11 @@ func (d *Directory) deviceShard(id messages.DeviceID) *shard {
 		h = (h ^ uint32(id.DeviceID[i])) * 16777619
 	}
 	return &d.shards[h%64]
+}
+
+// Prepare has nothing to do on a single node: the directory is built from the session records.
+func (d *Directory) Prepare(context.Context, messages.DeviceID, ...messages.SessionEntry) error {
+	return nil
 }
 
 // Set replaces the sessions of a device; none removes it. Calls for one device must not overlap: its actor makes them in order.
@@ -189,6 +195,29 @@ func (c *candidate) match(data frame.Data, phy []byte) Match {
 func (d *Directory) Lookup(data frame.Data, phy []byte) (messages.DeviceID, string, bool) {
 	id, m := d.Find(data, phy)
 	return id, [...]string{"unknown_dev_addr", "mic", "f_cnt_replayed", "found"}[m], m == Found
+}
+
+// sessionsOf gives what the directory has of a device.
+func (d *Directory) sessionsOf(id messages.DeviceID) []messages.SessionEntry {
+	ds := d.deviceShard(id)
+	ds.mu.RLock()
+	addrs := ds.devices[id]
+	ds.mu.RUnlock()
+	var out []messages.SessionEntry
+	for i, a := range addrs {
+		if i > 0 && a == addrs[0] {
+			continue // both sessions are under one address
+		}
+		s := d.addrShard(a)
+		s.mu.RLock()
+		for _, c := range s.byAddr[a] {
+			if c.device == id {
+				out = append(out, c.SessionEntry)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return out
 }
 
 // Has says whether the device has a session.

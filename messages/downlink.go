@@ -20,11 +20,11 @@ type Downlink struct {
 	ID              string // ULID given by the server when the item is accepted
 	FPort           uint8
 	FRMPayload      []byte          // in clear
-	DecodedPayload  json.RawMessage // object, or nil
+	DecodedPayload  json.RawMessage `json:",omitempty"` // object, or nil
 	DecodedWarnings []string
 	Confirmed       bool
 	Priority        Priority
-	ClassBC         json.RawMessage // class_b_c of The Things Stack, stored as given
+	ClassBC         json.RawMessage `json:",omitempty"` // class_b_c of The Things Stack, stored as given
 	CorrelationIDs  []string
 	MaxAttempts     uint32 // of a confirmed item; 0 = the server's default
 	Attempt         uint32 // 1 once it was sent first; set by the server

@@ -71,3 +71,6 @@ var (
 	// ErrConflict: the record is not at the expected revision. For a session record it means that another activation owns the device.
 	ErrConflict = &Error{Code: CodeConflict, Name: "conflict", Message: "changed by someone else; read it again"}
 )
+
+// ErrMoved is what a device actor answers when its device belongs to another node: nothing was done, ask there.
+var ErrMoved = &Error{Code: CodeUnavailable, Name: "device_moved", Message: "the device moved to another node; try again"}

@@ -60,6 +60,7 @@ type RxMetadata struct {
 	ReceivedAt           time.Time // server clock, when the datagram was read
 	UplinkToken          []byte    // opaque: lets a downlink find the antenna; made and read by the door it came through
 	Board, RFChain       uint32
+	Node                 string // the node of a cluster that took it in; empty on a single node
 }
 
 // Frame is a PHYPayload as one radio gateway received it (several antennas give several RxMetadata). It is immutable once sent on.

@@ -25,7 +25,11 @@ const adminKey = "test-admin-key-of-the-system-tests"
 // patience bounds every wait of these tests; none of them waits for time to pass.
 const patience = 30 * time.Second
 
+// binary gives the path of Lorikeet, built once; LORIKEET_TEST_BINARY names one that is there already.
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("LORIKEET_TEST_BINARY"); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "lorikeet-test-")
 	if err != nil {
 		return "", err
@@ -57,8 +61,10 @@ func TestMain(m *testing.M) {
 type process struct {
 	t               testing.TB
 	dir             string
+	prefix          []string // command and arguments that run the server, e.g. in a network namespace
 	cmd             *exec.Cmd
-	rest, mqtt, udp string // host:port
+	rest, mqtt, udp string                     // host:port
+	running         atomic.Pointer[os.Process] // set as soon as it is started
 	log             *lockedBuffer
 	ended           chan error
 }
@@ -93,21 +99,40 @@ func start(t testing.TB, env ...string) *process {
 // run starts the server, again if it has ended: on the ports it had.
 func (p *process) run(env ...string) {
 	p.t.Helper()
-	path, err := binary()
+	err := p.launch(env...)
+	if p.cmd != nil {
+		cmd := p.cmd
+		p.t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			if p.t.Failed() && cmd == p.cmd {
+				p.t.Logf("server log:\n%s", p.log)
+			}
+		})
+	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// launch starts the server and returns when it is ready, or an error if it ends before.
+func (p *process) launch(env ...string) error {
+	path, err := binary()
+	if err != nil {
+		return err
+	}
 	p.log = &lockedBuffer{}
-	p.cmd = exec.Command(path, "serve", "--data", filepath.Join(p.dir, "data"), "--http", p.rest, "--mqtt", p.mqtt, "--udp", p.udp)
+	args := append(append([]string(nil), p.prefix...), path, "serve", "--data", filepath.Join(p.dir, "data"), "--http", p.rest, "--mqtt", p.mqtt, "--udp", p.udp)
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Env = append(append(os.Environ(), "LORIKEET_ADMIN_KEY="+adminKey), env...)
 	p.cmd.Stderr = p.log
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
+		return err
 	}
+	p.running.Store(p.cmd.Process)
 	cmd, ended := p.cmd, make(chan error, 1)
 	p.ended = ended
 	lines, isReady := bufio.NewScanner(stdout), false
@@ -120,15 +145,10 @@ func (p *process) run(env ...string) {
 		_, _ = io.Copy(io.Discard, stdout)
 		ended <- cmd.Wait()
 	}()
-	p.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		if p.t.Failed() && cmd == p.cmd {
-			p.t.Logf("server log:\n%s", p.log)
-		}
-	})
 	if !isReady {
-		p.t.Fatalf("server did not start:\n%s", p.log)
+		return fmt.Errorf("server did not start:\n%s", p.log)
 	}
+	return nil
 }
 
 // kill ends the server at once, as a crash of the machine's power would for a process.

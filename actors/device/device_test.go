@@ -441,6 +441,15 @@ func TestQueueIsReplacedAndCleared(t *testing.T) {
 	}
 }
 
+func TestRequestThatComesTwiceIsQueuedOnce(t *testing.T) {
+	b := abp(t)
+	push := PushDownlinks{Items: []messages.Downlink{{ID: "a", FPort: 1, FRMPayload: []byte("one")}, {ID: "b", FPort: 1, FRMPayload: []byte("two")}}, Now: epoch}
+	b.must(push)
+	if d := b.must(push); len(b.s.Queue) != 2 || len(d.Events) != 0 {
+		t.Fatalf("queue %+v, events %+v", b.s.Queue, d.Events)
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	b := abp(t)
 	items := make([]messages.Downlink, MaxQueue+1)

@@ -40,6 +40,9 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 		if err := validate(item); err != nil {
 			return Decision{}, err
 		}
+		if s.queued(item.ID) && !cmd.Replace {
+			continue // the request came twice, since its sender could not know that it had arrived
+		}
 		item.Attempt = 0
 		if item.Confirmed && item.MaxAttempts == 0 {
 			item.MaxAttempts = DefaultAttempts
@@ -54,6 +57,11 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 	}
 	next.Queue = queue
 	return Decision{Next: next, Changed: true, Events: events}, nil
+}
+
+// queued says whether the queue holds an item by its id, which is given once for each request.
+func (s State) queued(id string) bool {
+	return id != "" && slices.ContainsFunc(s.Queue, func(q messages.Downlink) bool { return q.ID == id })
 }
 
 func validate(item messages.Downlink) error {

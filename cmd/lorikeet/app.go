@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -26,9 +24,6 @@ import (
 	"lorikeet/gateways/rest"
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
-	"lorikeet/persistence"
-	"lorikeet/persistence/badger"
-	"lorikeet/persistence/migrate"
 	"lorikeet/persistence/registry"
 )
 
@@ -38,12 +33,13 @@ type server struct {
 	log     *slog.Logger
 	metrics *prometheus.Registry
 
-	store        *badger.Store
+	clustered    *clustered // nil: a single node
+	store        store
 	registry     *registry.Registry
 	scripts      *formatters.Set
 	system       *actor.ActorSystem
 	directory    *cluster.Directory
-	router       *cluster.Local
+	router       router
 	devices      *actors.Devices
 	ingress      *actors.Ingress
 	transmitter  *actors.Transmitter
@@ -55,9 +51,17 @@ type server struct {
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
+	startedAt  time.Time
 	failed     chan error // a part that can't go on
 	createdKey string     // admin key made at this start, to be shown once
 	unwatch    func()
+}
+
+// router runs the device actors of this node and reaches those of the others.
+type router interface {
+	actors.Router
+	Alive() int
+	Stop(ctx context.Context) error
 }
 
 // random is what the pure parts must not make themselves.
@@ -79,7 +83,7 @@ func (random) Bytes(n int) []byte {
 
 // startServer opens the store and starts every part. What was started is closed again if a later part fails.
 func startServer(ctx context.Context, cfg Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	s := &server{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8)}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
@@ -96,43 +100,6 @@ func startServer(ctx context.Context, cfg Config, log *slog.Logger) (_ *server, 
 	return s, nil
 }
 
-func (s *server) openStore(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	kek, err := s.kek()
-	if err != nil {
-		return err
-	}
-	retention := s.cfg.Store.Retention
-	s.store, err = badger.Open(badger.Config{
-		Dir: filepath.Join(s.cfg.Data, "store"), Sealer: persistence.NewSealer(kek), Logger: s.log.With("component", "store"), Metrics: s.metrics,
-		Retention: retention, MinFreeBytes: uint64(s.cfg.Store.MinFreeBytes),
-		OnFailure: func(err error) { s.failed <- fmt.Errorf("store: %w", err) },
-	})
-	if err != nil {
-		return err
-	}
-	if err := migrate.Check(ctx, s.store); err != nil {
-		return err
-	}
-	s.registry, err = registry.Open(ctx, s.store, registry.Config{
-		Clock: time.Now, Rand: rand.Reader, Log: s.log, OnFailure: func(err error) { s.failed <- fmt.Errorf("registry: %w", err) },
-	})
-	if err != nil {
-		return err
-	}
-	s.createdKey, err = s.registry.EnsureAdminKey(ctx, string(s.cfg.AdminKey))
-	return err
-}
-
-func (s *server) kek() (persistence.KEK, error) {
-	if s.cfg.KEK != "" {
-		return persistence.ParseKEK(string(s.cfg.KEK))
-	}
-	return persistence.LoadOrCreateKEK(filepath.Join(s.cfg.Data, "key-encryption-key"))
-}
-
 func (s *server) startDevices(ctx context.Context) error {
 	netID, err := parseNetID(s.cfg.NetID)
 	if err != nil {
@@ -144,35 +111,48 @@ func (s *server) startDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.directory = cluster.NewDirectory()
 	metrics := actors.NewMetrics(s.metrics)
 	s.transmitter = actors.NewTransmitter(actors.TransmitterConfig{
 		Send: s.send, Clock: time.Now, Log: s.log.With("component", "transmitter"), Registerer: s.metrics,
 	})
 	cfg := &actors.DeviceConfig{
-		Store: s.store, Registry: s.registry, Formatters: s.scripts, Index: s.directory, Transmitter: s.transmitter, Random: random{},
+		Store: s.store, Registry: s.registry, Formatters: s.scripts, Transmitter: s.transmitter, Random: random{},
 		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
 		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
-		Settled: func(n int) { s.ingress.Settled(n) },
 	}
-	n, err := actors.LoadIndex(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("directory: %w", err)
-	}
-	s.log.Info("directory is built", "devices", n)
 	quiet := demoted{s.log.With("component", "actors").Handler()}
 	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(quiet) }))
-	s.router = cluster.StartLocal(cluster.LocalConfig{System: s.system, IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now},
-		func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })
+	ingress := actors.IngressConfig{Registry: s.registry, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now}
+	if s.clustered != nil {
+		ingress.Node, ingress.LookAgain = s.clustered.name, 50*time.Millisecond
+		err = s.joinCluster(ctx, cfg)
+	} else {
+		err = s.startAlone(ctx, cfg)
+	}
+	if err != nil {
+		return err
+	}
+	s.log.Info("directory is built", "devices", s.directory.Len())
 	s.devices = actors.NewDevices(cfg, s.router)
-	s.ingress = actors.NewIngress(actors.IngressConfig{
-		Directory: s.directory, Registry: s.registry, Router: s.router, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now,
-	})
+	ingress.Directory, ingress.Router = s.directory, s.router
+	s.ingress = actors.NewIngress(ingress)
 	s.metrics.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_devices_awake", Help: "Device actors in memory."}, func() float64 { return float64(s.router.Alive()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_devices_with_session", Help: "Devices in the directory."}, func() float64 { return float64(s.directory.Len()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lorikeet_frames_in_flight", Help: "Frames handed to device actors and not settled."}, func() float64 { return float64(s.ingress.InFlight()) }),
 	)
+	return nil
+}
+
+// startAlone runs all devices on this node.
+func (s *server) startAlone(ctx context.Context, cfg *actors.DeviceConfig) error {
+	s.directory = cluster.NewDirectory()
+	cfg.Index = s.directory
+	if err := actors.LoadIndex(ctx, cfg); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	s.router = cluster.StartLocal(cluster.LocalConfig{System: s.system, IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now},
+		func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })
 	return nil
 }
 
@@ -191,7 +171,7 @@ func (s *server) startIntegrations(ctx context.Context) error {
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics})
 	s.connector = &connector{
-		registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)
@@ -229,6 +209,9 @@ func (s *server) Close(ctx context.Context) error {
 	if s.stopCleaning != nil {
 		s.stopCleaning()
 	}
+	if s.clustered != nil {
+		note("cluster", s.clustered.leave(ctx))
+	}
 	if s.router != nil {
 		s.drain(ctx)
 		note("devices", s.router.Stop(ctx))
@@ -245,6 +228,9 @@ func (s *server) Close(ctx context.Context) error {
 	if s.connector != nil {
 		s.connector.stop()
 	}
+	if s.clustered != nil {
+		s.clustered.stop()
+	}
 	if s.transmitter != nil {
 		s.transmitter.Close()
 	}
@@ -259,6 +245,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	if s.store != nil {
 		note("store", s.store.Close())
+	}
+	if s.clustered != nil {
+		s.clustered.disconnect()
 	}
 	return errors.Join(errs...)
 }

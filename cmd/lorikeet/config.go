@@ -45,6 +45,9 @@ type Config struct {
 	Store    StoreConfig   `yaml:"store"`
 	Webhooks WebhookConfig `yaml:"webhooks"`
 	Scripts  ScriptConfig  `yaml:"formatters"`
+	Cluster  ClusterConfig `yaml:"cluster"`
+	NATS     NATSConfig    `yaml:"nats"`
+	Embedded EmbeddedNATS  `yaml:"embedded_nats"`
 }
 
 type LogConfig struct {
@@ -88,6 +91,45 @@ type ScriptConfig struct {
 	Timeout time.Duration `yaml:"timeout" doc:"CPU time of one call of a script"`
 }
 
+type ClusterConfig struct {
+	URL          string        `yaml:"url" doc:"NATS servers with JetStream that hold the state of the cluster, nats://host:port with commas between, or \"embedded\"; empty: a single node"`
+	Node         string        `yaml:"node" doc:"name of this node, unique in the cluster and the same after a restart; empty: the host name"`
+	Listen       string        `yaml:"listen" doc:"address for the other nodes"`
+	Advertise    string        `yaml:"advertise" doc:"host:port by which the other nodes reach this one; empty: the host name or listen address"`
+	Lease        time.Duration `yaml:"lease" doc:"a node that is silent for this long is replaced"`
+	SuspendLimit time.Duration `yaml:"suspend_limit" doc:"a node that can't reach NATS for this long ends"`
+	Namespace    string        `yaml:"namespace" doc:"prefix of streams and subjects; clusters with different ones can share NATS servers"`
+	Replicas     int           `yaml:"replicas" doc:"copies of every record: 1, 3 or 5; 0: as it is, at first 3 with three or more embedded servers, else 1"`
+	Streams      int           `yaml:"streams" doc:"journal streams, over which applications are spread; fixed when the cluster is made"`
+	TLSCert      string        `yaml:"tls_cert" doc:"certificate of this node for the other nodes (PEM); empty: no TLS between nodes"`
+	TLSKey       string        `yaml:"tls_key" doc:"its key (PEM)"`
+	TLSCA        string        `yaml:"tls_ca" doc:"certificates that sign those of the nodes (PEM)"`
+}
+
+type NATSConfig struct {
+	Credentials string `yaml:"credentials" doc:"credentials file (.creds)"`
+	NKey        string `yaml:"nkey" doc:"file with an NKey seed"`
+	User        string `yaml:"user" doc:"user name"`
+	Password    Secret `yaml:"password" doc:"password"`
+	Token       Secret `yaml:"token" doc:"token"`
+	CA          string `yaml:"ca" doc:"certificates that sign those of the servers (PEM)"`
+	Cert        string `yaml:"cert" doc:"client certificate (PEM)"`
+	Key         string `yaml:"key" doc:"its key (PEM)"`
+}
+
+type EmbeddedNATS struct {
+	Listen        string `yaml:"listen" doc:"address of the embedded NATS server for other NATS clients; empty: none but this process"`
+	ClusterListen string `yaml:"cluster_listen" doc:"address of the embedded NATS server for those of the other nodes"`
+	Peers         string `yaml:"peers" doc:"host:port of the cluster_listen of all nodes, with commas between; empty: this node alone"`
+	Secret        Secret `yaml:"secret" doc:"what the embedded servers show each other; the same on all nodes"`
+}
+
+// clustered says whether this node is one of many.
+func (c *Config) clustered() bool { return c.Cluster.URL != "" }
+
+// embedded says whether this node runs a NATS server.
+func (c *Config) embedded() bool { return c.Cluster.URL == "embedded" }
+
 // DefaultConfig is safe to run with as it is.
 func DefaultConfig() Config {
 	return Config{
@@ -100,6 +142,8 @@ func DefaultConfig() Config {
 		Store:    StoreConfig{Retention: 30 * 24 * time.Hour},
 		Webhooks: WebhookConfig{AllowPrivateNetworks: true},
 		Scripts:  ScriptConfig{Timeout: 100 * time.Millisecond},
+		Cluster:  ClusterConfig{Listen: ":1886", Lease: 2 * time.Second, SuspendLimit: time.Minute, Namespace: "lorikeet", Streams: 8},
+		Embedded: EmbeddedNATS{ClusterListen: ":6222"},
 	}
 }
 
@@ -144,7 +188,57 @@ func (c *Config) Validate() error {
 	if c.Scripts.Timeout < 10*time.Millisecond || c.Scripts.Timeout > 10*time.Second {
 		bad("formatters.timeout %s: use 10ms to 10s", c.Scripts.Timeout)
 	}
+	if c.clustered() {
+		errs = append(errs, c.validateCluster()...)
+	}
 	return errors.Join(errs...)
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+func (c *Config) validateCluster() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.KEK == "" {
+		bad("key_encryption_key: a cluster needs the same one on all nodes; make it with: head -c 32 /dev/urandom | base64")
+	}
+	if c.Cluster.Node != "" && !namePattern.MatchString(c.Cluster.Node) {
+		bad("cluster.node %q: use letters, digits, dot, dash and underscore, at most 63", c.Cluster.Node)
+	}
+	if !namePattern.MatchString(c.Cluster.Namespace) || strings.Contains(c.Cluster.Namespace, ".") {
+		bad("cluster.namespace %q: use letters, digits, dash and underscore", c.Cluster.Namespace)
+	}
+	addresses := map[string]string{"cluster.listen": c.Cluster.Listen, "cluster.advertise": c.Cluster.Advertise}
+	if c.embedded() {
+		addresses["embedded_nats.listen"], addresses["embedded_nats.cluster_listen"] = c.Embedded.Listen, c.Embedded.ClusterListen
+		if c.Embedded.Peers != "" && c.Embedded.Secret == "" {
+			bad("embedded_nats.secret: the embedded NATS servers need the same one on all nodes")
+		}
+	} else if strings.Contains(c.Cluster.URL, "@") {
+		bad("cluster.url: leave user and password out of it and give them as nats.user and nats.password")
+	} else if !strings.Contains(c.Cluster.URL, "://") {
+		bad("cluster.url %q: use nats://host:4222, or embedded", c.Cluster.URL)
+	}
+	for name, addr := range addresses {
+		if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+			bad("%s %q: use host:port or :port", name, addr)
+		}
+	}
+	if c.Cluster.Lease < time.Second || c.Cluster.Lease > time.Minute {
+		bad("cluster.lease %s: use 1s to 1m", c.Cluster.Lease)
+	}
+	if c.Cluster.SuspendLimit < c.Cluster.Lease {
+		bad("cluster.suspend_limit %s: use at least the lease", c.Cluster.SuspendLimit)
+	}
+	if !slices.Contains([]int{0, 1, 3, 5}, c.Cluster.Replicas) {
+		bad("cluster.replicas %d: use 1, 3 or 5, or 0 to choose by the number of NATS servers", c.Cluster.Replicas)
+	}
+	if c.Cluster.Streams < 1 || c.Cluster.Streams > 256 {
+		bad("cluster.streams %d: use 1 to 256", c.Cluster.Streams)
+	}
+	if (c.Cluster.TLSCert == "") != (c.Cluster.TLSKey == "") || (c.Cluster.TLSCert == "") != (c.Cluster.TLSCA == "") {
+		bad("cluster.tls_cert, tls_key and tls_ca: give all three, or none")
+	}
+	return errs
 }
 
 func parseNetID(s string) (id [3]byte, err error) {

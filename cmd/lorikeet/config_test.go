@@ -39,12 +39,12 @@ func TestPrintedConfigurationReadsBack(t *testing.T) {
 
 func TestSecretsAreNotPrinted(t *testing.T) {
 	c := DefaultConfig()
-	c.AdminKey, c.KEK = "NNSXS.SECRET", "0123456789abcdef"
+	c.AdminKey, c.KEK = "NNSXS.HUSH", "0123456789abcdef"
 	var b bytes.Buffer
 	if err := c.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.String(); strings.Contains(s, "SECRET") || strings.Contains(s, "0123456789abcdef") {
+	if s := b.String(); strings.Contains(s, "HUSH") || strings.Contains(s, "0123456789abcdef") {
 		t.Fatal(s)
 	}
 }
@@ -76,11 +76,21 @@ func TestValidationSaysWhatToChange(t *testing.T) {
 		"public_url":           func(c *Config) { c.HTTP.PublicURL = "example.com" },
 		"deduplication_window": func(c *Config) { c.Radio.DeduplicationWindow = time.Minute },
 		"retention":            func(c *Config) { c.Store.Retention = 0 },
+		"key_encryption_key":   func(c *Config) { c.Cluster.URL = "nats://a:4222" },
+		"nats.user":            func(c *Config) { c.Cluster.URL = "nats://me:hush@a:4222" },
+		"nats://host:4222":     func(c *Config) { c.Cluster.URL = "a:4222" },
+		"cluster.lease":        func(c *Config) { c.Cluster.URL, c.Cluster.Lease = "nats://a:4222", time.Millisecond },
+		"cluster.replicas":     func(c *Config) { c.Cluster.URL, c.Cluster.Replicas = "nats://a:4222", 2 },
+		"tls_cert":             func(c *Config) { c.Cluster.URL, c.Cluster.TLSCert = "nats://a:4222", "x" },
+		"embedded_nats.secret": func(c *Config) { c.Cluster.URL, c.Embedded.Peers = "embedded", "a:6222,b:6222" },
 	} {
 		c := DefaultConfig()
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error that names %s", err, want)
+		}
+		if err := c.Validate(); err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("a password is in %v", err)
 		}
 	}
 }

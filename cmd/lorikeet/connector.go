@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"lorikeet/actors"
 	"lorikeet/gateways"
@@ -16,8 +17,29 @@ import (
 	"lorikeet/persistence/registry"
 )
 
-// connector keeps the running integrations equal to what the registry says.
+// placement says which integrations run on this node. On a single node all do.
+type placement interface {
+	owns(key string) bool
+	// takeOver has the other nodes end integrations that are to run here, and returns when their places are saved, or after a moment.
+	takeOver(ctx context.Context, keys []string)
+}
+
+// everythingHere is the placement of a single node.
+type everythingHere struct{}
+
+func (everythingHere) owns(string) bool                   { return true }
+func (everythingHere) takeOver(context.Context, []string) {}
+
+func (s *server) placement() placement {
+	if s.clustered != nil {
+		return s.clustered
+	}
+	return everythingHere{}
+}
+
+// connector keeps the running integrations equal to what the registry says, as far as they are placed on this node.
 type connector struct {
+	placement    placement
 	registry     *registry.Registry
 	integrations *actors.Integrations
 	sender       *webhook.Sender
@@ -27,6 +49,8 @@ type connector struct {
 
 	mu      sync.Mutex
 	pending []messages.Change
+	moved   bool // the placement changed
+	running map[string]bool
 	wake    chan struct{}
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -38,24 +62,95 @@ func integrationKey(kind, applicationID, id string) string {
 }
 
 func (c *connector) start(ctx context.Context) error {
-	hooks, err := c.registry.AllWebhooks(ctx)
-	if err != nil {
+	c.running = map[string]bool{}
+	if err := c.place(ctx); err != nil {
 		return err
-	}
-	for _, h := range hooks {
-		c.setWebhook(h)
-	}
-	pubsubs, err := c.registry.AllPubSubs(ctx)
-	if err != nil {
-		return err
-	}
-	for _, p := range pubsubs {
-		c.setPubSub(p)
 	}
 	c.wake, c.done = make(chan struct{}, 1), make(chan struct{})
 	ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go c.follow(ctx)
 	return nil
+}
+
+// place starts what is to run here and does not, and ends what runs here and is not to.
+func (c *connector) place(ctx context.Context) error {
+	hooks, err := c.registry.AllWebhooks(ctx)
+	if err != nil {
+		return err
+	}
+	pubsubs, err := c.registry.AllPubSubs(ctx)
+	if err != nil {
+		return err
+	}
+	set := map[string]func(){}
+	for _, h := range hooks {
+		set[integrationKey("webhook", h.IDs.ApplicationIDs.ApplicationID, h.IDs.WebhookID)] = func() { c.setWebhook(h) }
+	}
+	for _, p := range pubsubs {
+		set[integrationKey("pubsub", p.IDs.ApplicationIDs.ApplicationID, p.IDs.PubSubID)] = func() { c.setPubSub(p) }
+	}
+	var come, leave []string
+	c.mu.Lock()
+	for key := range set {
+		if c.placement.owns(key) && !c.running[key] {
+			come = append(come, key)
+		}
+	}
+	for key := range c.running {
+		if !c.placement.owns(key) {
+			leave = append(leave, key)
+		}
+	}
+	c.mu.Unlock()
+	c.release(ctx, leave)
+	if len(come) > 0 {
+		c.placement.takeOver(ctx, come)
+	}
+	for _, key := range come {
+		set[key]()
+	}
+	return nil
+}
+
+// release ends integrations that are to run elsewhere, and returns when their places are saved.
+func (c *connector) release(ctx context.Context, keys []string) {
+	var all sync.WaitGroup
+	for _, key := range keys {
+		c.mu.Lock()
+		was := c.running[key]
+		delete(c.running, key)
+		c.mu.Unlock()
+		if was {
+			all.Go(func() {
+				if err := c.integrations.Release(ctx, key); err != nil {
+					c.log.Warn("integration did not end in time; some events may be delivered twice", "integration", key, "err", err)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// count is the number of integrations that run here.
+func (c *connector) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.running)
+}
+
+// replace has the placement looked at again; it does not block.
+func (c *connector) replace() {
+	c.mu.Lock()
+	c.moved = true
+	c.mu.Unlock()
+	c.poke()
+}
+
+func (c *connector) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 // changed notes a change of the registry; it does not block.
@@ -66,10 +161,7 @@ func (c *connector) changed(change messages.Change) {
 	c.mu.Lock()
 	c.pending = append(c.pending, change)
 	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.poke()
 }
 
 func (c *connector) follow(ctx context.Context) {
@@ -81,11 +173,17 @@ func (c *connector) follow(ctx context.Context) {
 		case <-c.wake:
 		}
 		c.mu.Lock()
-		pending := c.pending
-		c.pending = nil
+		pending, moved := c.pending, c.moved
+		c.pending, c.moved = nil, false
 		c.mu.Unlock()
 		for _, change := range pending {
 			c.apply(ctx, change)
+		}
+		if moved {
+			if err := c.place(ctx); err != nil && ctx.Err() == nil {
+				c.log.Error("integrations are not placed anew; trying again", "err", err)
+				time.AfterFunc(time.Second, c.replace)
+			}
 		}
 	}
 }
@@ -99,8 +197,15 @@ func (c *connector) apply(ctx context.Context, change messages.Change) {
 	if change.Kind == messages.KindPubSub {
 		kind = "pubsub"
 	}
+	key := integrationKey(kind, app, id)
 	if change.Deleted {
-		c.integrations.Remove(integrationKey(kind, app, id))
+		c.mu.Lock()
+		delete(c.running, key)
+		c.mu.Unlock()
+		c.integrations.Remove(key)
+		return
+	}
+	if !c.placement.owns(key) {
 		return
 	}
 	var err error
@@ -126,7 +231,7 @@ func (c *connector) setWebhook(h v3.Webhook) {
 	if h.CreatedAt != nil {
 		cfg.Created = *h.CreatedAt
 	}
-	c.integrations.Set(integrationKey("webhook", app, h.IDs.WebhookID), cfg, func() (actors.Integration, error) { return c.sender.New(h) })
+	c.set(integrationKey("webhook", app, h.IDs.WebhookID), cfg, func() (actors.Integration, error) { return c.sender.New(h) })
 }
 
 func (c *connector) setPubSub(p v3.PubSub) {
@@ -144,7 +249,14 @@ func (c *connector) setPubSub(p v3.PubSub) {
 			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Logger: c.log})
 		}
 	}
-	c.integrations.Set(integrationKey("pubsub", app, p.IDs.PubSubID), cfg, open)
+	c.set(integrationKey("pubsub", app, p.IDs.PubSubID), cfg, open)
+}
+
+func (c *connector) set(key string, cfg actors.IntegrationConfig, open func() (actors.Integration, error)) {
+	c.mu.Lock()
+	c.running[key] = true
+	c.mu.Unlock()
+	c.integrations.Set(key, cfg, open)
 }
 
 func (c *connector) stop() {

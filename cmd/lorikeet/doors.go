@@ -34,6 +34,11 @@ func (s *server) startDoors(ctx context.Context) error {
 	if err := s.startREST(); err != nil {
 		return err
 	}
+	if s.clustered != nil {
+		if err := s.clustered.activate(ctx, s.connector); err != nil {
+			return err
+		}
+	}
 	return s.startUDP(ctx)
 }
 
@@ -82,7 +87,12 @@ func (s *server) registryChanged(c messages.Change) {
 	}
 }
 
+// startCleaning looks for sessions of deleted devices. In a cluster nobody does: it would read the sessions of all nodes, and what REST does first in a
+// deletion is to drop the session.
 func (s *server) startCleaning(ctx context.Context) {
+	if s.clustered != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
@@ -97,7 +107,7 @@ func (s *server) startREST() (err error) {
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
-		Ready: s.store.Ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
+		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	return err
 }
@@ -113,7 +123,15 @@ func checkPubSub(p v3.PubSub) error {
 func (s *server) integrationHealth(kind, app, id string) json.RawMessage {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	st, ok := s.integrations.Status(ctx, integrationKey(kind, app, id))
+	key := integrationKey(kind, app, id)
+	if s.clustered != nil {
+		return s.askOwner(ctx, key)
+	}
+	return s.localHealth(ctx, key)
+}
+
+func (s *server) localHealth(ctx context.Context, key string) json.RawMessage {
+	st, ok := s.integrations.Status(ctx, key)
 	if !ok {
 		return nil
 	}
@@ -121,6 +139,15 @@ func (s *server) integrationHealth(kind, app, id string) json.RawMessage {
 }
 
 func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {
+	if s.clustered != nil {
+		if stats, ok := s.remoteGatewayStats(eui); ok {
+			return stats, true
+		}
+	}
+	return s.localGatewayStats(eui)
+}
+
+func (s *server) localGatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {
 	if s.udp == nil {
 		return v3.GatewayConnectionStats{}, false
 	}
@@ -158,13 +185,21 @@ func (r radioRegistry) Register(ctx context.Context, eui messages.EUI64) error {
 	return r.RegisterSeenGateway(ctx, eui)
 }
 
+// pulled is told where the downlink paths of radio gateways end; a single node need not know.
+func (s *server) pulled() func(messages.EUI64) {
+	if s.clustered == nil {
+		return nil
+	}
+	return s.clustered.paths.pulled
+}
+
 func (s *server) startUDP(ctx context.Context) error {
 	if s.cfg.UDP.Listen == "" {
 		return nil
 	}
 	udp, err := semtechudp.New(semtechudp.Config{
 		Listen: s.cfg.UDP.Listen, Sink: radioSink{s.ingress}, Registry: radioRegistry{s.registry}, AutoRegister: s.cfg.UDP.AutoRegister,
-		Log: s.log.With("component", "semtechudp"), Registerer: s.metrics,
+		Pulled: s.pulled(), Log: s.log.With("component", "semtechudp"), Registerer: s.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("radio gateways: %w", err)

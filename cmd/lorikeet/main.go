@@ -40,6 +40,8 @@ type configFlags struct {
 	MQTT       string `name:"mqtt" placeholder:"ADDR" help:"Address of the MQTT broker (default :1883)."`
 	UDP        string `name:"udp" placeholder:"ADDR" help:"Address for radio gateways that speak Semtech UDP (default :1700)."`
 	PublicURL  string `name:"public-url" placeholder:"URL" help:"How webhook receivers reach this server."`
+	Cluster    string `name:"cluster" placeholder:"URL" help:"NATS servers of the cluster, nats://host:port, or embedded (default: a single node)."`
+	Node       string `name:"node" placeholder:"NAME" help:"Name of this node in the cluster (default: the host name)."`
 	LogLevel   string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
 
@@ -56,7 +58,7 @@ func (f *configFlags) load() (Config, error) {
 	for _, o := range []struct {
 		flag string
 		key  *string
-	}{{f.Data, &cfg.Data}, {f.HTTP, &cfg.HTTP.Listen}, {f.MQTT, &cfg.MQTT.Listen}, {f.UDP, &cfg.UDP.Listen}, {f.PublicURL, &cfg.HTTP.PublicURL}, {f.LogLevel, &cfg.Log.Level}} {
+	}{{f.Data, &cfg.Data}, {f.HTTP, &cfg.HTTP.Listen}, {f.MQTT, &cfg.MQTT.Listen}, {f.UDP, &cfg.UDP.Listen}, {f.PublicURL, &cfg.HTTP.PublicURL}, {f.Cluster, &cfg.Cluster.URL}, {f.Node, &cfg.Cluster.Node}, {f.LogLevel, &cfg.Log.Level}} {
 		if o.flag != "" {
 			*o.key = o.flag
 		}
@@ -97,7 +99,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	case failure = <-s.failed:
 		log.Error("a part can't go on; stopping, so that the next start finds out what is durable", "err", failure)
 	}
-	closing, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	patience := 15 * time.Second
+	if errors.As(failure, &lostError{}) {
+		patience = 3 * time.Second // others do the work by now, and nothing here can be finished
+	}
+	closing, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Close(closing); err != nil {
 		return errors.Join(failure, fmt.Errorf("stop: %w", err))
@@ -186,6 +192,9 @@ func main() {
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "lorikeet: "+strings.TrimSpace(err.Error()))
 		stop()
+		if errors.As(err, &lostError{}) {
+			os.Exit(exitLost)
+		}
 		os.Exit(1)
 	}
 }

@@ -18,9 +18,11 @@ import (
 
 // simulateCommand has a flag for each setting of the simulator that a person needs.
 type simulateCommand struct {
-	UDP      string `name:"udp" default:"127.0.0.1:1700" placeholder:"ADDR" help:"Semtech UDP address of the server."`
-	HTTP     string `name:"http" default:"http://127.0.0.1:1885" placeholder:"URL" help:"REST API, to register the devices; empty: they are registered already."`
-	MQTT     string `name:"mqtt" default:"tcp://127.0.0.1:1883" placeholder:"URL" help:"MQTT broker, to watch the events; empty: they are not watched."`
+	UDP      string `name:"udp" default:"127.0.0.1:1700" placeholder:"ADDR" help:"Semtech UDP address of the server; several, for the nodes of a cluster, separated by commas."`
+	HTTP     string `name:"http" default:"http://127.0.0.1:1885" placeholder:"URL" help:"REST API, to register the devices; empty: they are registered already; several as for --udp."`
+	MQTT     string `name:"mqtt" default:"tcp://127.0.0.1:1883" placeholder:"URL" help:"MQTT broker, to watch the events; empty: they are not watched; several as for --udp."`
+	Webhook  string `name:"webhook-listen" placeholder:"ADDR" help:"Receive webhooks here, e.g. 127.0.0.1:0, and judge each uplink by them; the servers must reach the address."`
+	Resend   bool   `default:"true" negatable:"" help:"A radio gateway that moves to another server sends again there what was not acknowledged."`
 	AdminKey string `name:"admin-key" env:"LORIKEET_ADMIN_KEY" placeholder:"KEY" help:"Admin API key, for REST."`
 	APIKey   string `name:"api-key" env:"LORIKEET_API_KEY" placeholder:"KEY" help:"API key of the application, for MQTT; empty: one is made over REST."`
 
@@ -89,6 +91,7 @@ func (c *simulateCommand) config() (simulator.Config, error) {
 	cfg.SubBand, cfg.DataRate, cfg.Payload, cfg.FPort, cfg.Confirmed = c.SubBand, c.DataRate, c.Payload, c.FPort, c.Confirmed
 	cfg.DownlinkEvery, cfg.ConfirmedDownlink, cfg.Rate, cfg.Duration, cfg.Count = c.DownlinkEvery, c.ConfirmedDown, c.Rate, c.Duration, c.Count
 	cfg.JoinRate, cfg.Drain, cfg.QoS, cfg.Persistent, cfg.Seed, cfg.StateFile = c.JoinRate, c.Drain, c.QoS, c.Persist, c.Seed, c.StateFile
+	cfg.WebhookListen, cfg.Forget = c.Webhook, !c.Resend
 	cfg.Fault, cfg.FaultShare, cfg.FaultRX1 = messages.TxError(c.Fault), c.FaultShare, c.FaultRX1
 	if cfg.JoinRate == 0 {
 		cfg.JoinRate = 8 * float64(c.Gateways)

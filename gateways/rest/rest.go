@@ -56,6 +56,8 @@ type Config struct {
 	// DeleteApplicationData forgets what lives outside the registry beside sessions: events and cursors. It is called before the application
 	// leaves the registry and once more after that, and must allow repeats.
 	DeleteApplicationData func(ctx context.Context, applicationID string) error
+	// Cluster describes the nodes of the cluster; a single node describes itself.
+	Cluster func(context.Context) messages.ClusterStatus
 	// Ready says why the server can't take work now.
 	Ready   func() error
 	Metrics http.Handler // of /metrics
@@ -138,6 +140,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.CheckPubSub == nil {
 		cfg.CheckPubSub = func(v3.PubSub) error { return nil }
+	}
+	if cfg.Cluster == nil {
+		cfg.Cluster = func(context.Context) messages.ClusterStatus { return messages.ClusterStatus{} }
 	}
 	if cfg.IntegrationHealth == nil {
 		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }

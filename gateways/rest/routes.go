@@ -49,6 +49,7 @@ func serverRoutes() []route {
 		{http.MethodGet, "/readyz", public, (*Server).ready},
 		{http.MethodHead, "/readyz", public, (*Server).ready},
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
+		{http.MethodGet, prefix + "/cluster", admin("cluster"), (*Server).cluster},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
 		{http.MethodGet, prefix + "/configuration/frequency-plans", anyKey, (*Server).listFrequencyPlans},
 		{http.MethodGet, prefix + "/as/configuration", anyKey, (*Server).asConfiguration},

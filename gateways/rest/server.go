@@ -30,6 +30,10 @@ func (s *Server) ready(c *call) error {
 	return c.JSON(http.StatusOK, statusBody{Status: "ok"})
 }
 
+func (s *Server) cluster(c *call) error {
+	return c.JSON(http.StatusOK, s.cfg.Cluster(c.ctx()))
+}
+
 func (s *Server) prometheus(c *call) error {
 	s.cfg.Metrics.ServeHTTP(c.Response(), c.Request())
 	return nil

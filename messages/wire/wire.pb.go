@@ -841,6 +841,9 @@ type Transmit struct {
 	Join          bool                   `protobuf:"varint,2,opt,name=join,proto3" json:"join,omitempty"`
 	Windows       []*Window              `protobuf:"bytes,3,rep,name=windows,proto3" json:"windows,omitempty"`
 	Candidates    []*Frame               `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	SessionSeq    uint32                 `protobuf:"varint,5,opt,name=session_seq,json=sessionSeq,proto3" json:"session_seq,omitempty"`
+	FCnt          uint32                 `protobuf:"varint,6,opt,name=f_cnt,json=fCnt,proto3" json:"f_cnt,omitempty"`
+	Priority      uint32                 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -901,6 +904,27 @@ func (x *Transmit) GetCandidates() []*Frame {
 		return x.Candidates
 	}
 	return nil
+}
+
+func (x *Transmit) GetSessionSeq() uint32 {
+	if x != nil {
+		return x.SessionSeq
+	}
+	return 0
+}
+
+func (x *Transmit) GetFCnt() uint32 {
+	if x != nil {
+		return x.FCnt
+	}
+	return 0
+}
+
+func (x *Transmit) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
 }
 
 type Window struct {
@@ -1024,10 +1048,10 @@ func (x *Transmitted) GetMissed() bool {
 	return false
 }
 
-// Downlinks is the body of kinds "push" and "fail".
+// Downlinks is the body of kinds "push" and "fail", and of the answer to "queue".
 type Downlinks struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Items          []*Downlink            `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	Items          [][]byte               `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"` // each the JSON of a messages.Downlink
 	Replace        bool                   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
 	Now            int64                  `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
 	CorrelationIds []string               `protobuf:"bytes,4,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
@@ -1067,7 +1091,7 @@ func (*Downlinks) Descriptor() ([]byte, []int) {
 	return file_messages_wire_wire_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *Downlinks) GetItems() []*Downlink {
+func (x *Downlinks) GetItems() [][]byte {
 	if x != nil {
 		return x.Items
 	}
@@ -1109,67 +1133,6 @@ func (x *Downlinks) GetReason() *Error {
 	return nil
 }
 
-// Downlink is one item of a queue.
-type Downlink struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	FPort         uint32                 `protobuf:"varint,2,opt,name=f_port,json=fPort,proto3" json:"f_port,omitempty"`
-	Json          []byte                 `protobuf:"bytes,3,opt,name=json,proto3" json:"json,omitempty"` // the v3 ApplicationDownlink
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Downlink) Reset() {
-	*x = Downlink{}
-	mi := &file_messages_wire_wire_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Downlink) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Downlink) ProtoMessage() {}
-
-func (x *Downlink) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Downlink.ProtoReflect.Descriptor instead.
-func (*Downlink) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *Downlink) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Downlink) GetFPort() uint32 {
-	if x != nil {
-		return x.FPort
-	}
-	return 0
-}
-
-func (x *Downlink) GetJson() []byte {
-	if x != nil {
-		return x.Json
-	}
-	return nil
-}
-
 // SetSession is the body of kind "set_session".
 type SetSession struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1188,7 +1151,7 @@ type SetSession struct {
 
 func (x *SetSession) Reset() {
 	*x = SetSession{}
-	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	mi := &file_messages_wire_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1163,7 @@ func (x *SetSession) String() string {
 func (*SetSession) ProtoMessage() {}
 
 func (x *SetSession) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	mi := &file_messages_wire_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1176,7 @@ func (x *SetSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSession.ProtoReflect.Descriptor instead.
 func (*SetSession) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetSession) GetSessionKeyId() []byte {
@@ -1277,6 +1240,91 @@ func (x *SetSession) GetRandom() string {
 		return x.Random
 	}
 	return ""
+}
+
+// TransmissionReport says what became of a Transmit: the body of kind "transmission".
+type TransmissionReport struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	SessionSeq     uint32                 `protobuf:"varint,1,opt,name=session_seq,json=sessionSeq,proto3" json:"session_seq,omitempty"`
+	FCnt           uint32                 `protobuf:"varint,2,opt,name=f_cnt,json=fCnt,proto3" json:"f_cnt,omitempty"`
+	Result         string                 `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"` // a messages.TxError
+	Missed         bool                   `protobuf:"varint,4,opt,name=missed,proto3" json:"missed,omitempty"`
+	Now            int64                  `protobuf:"varint,5,opt,name=now,proto3" json:"now,omitempty"`
+	CorrelationIds []string               `protobuf:"bytes,6,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TransmissionReport) Reset() {
+	*x = TransmissionReport{}
+	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransmissionReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransmissionReport) ProtoMessage() {}
+
+func (x *TransmissionReport) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransmissionReport.ProtoReflect.Descriptor instead.
+func (*TransmissionReport) Descriptor() ([]byte, []int) {
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TransmissionReport) GetSessionSeq() uint32 {
+	if x != nil {
+		return x.SessionSeq
+	}
+	return 0
+}
+
+func (x *TransmissionReport) GetFCnt() uint32 {
+	if x != nil {
+		return x.FCnt
+	}
+	return 0
+}
+
+func (x *TransmissionReport) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *TransmissionReport) GetMissed() bool {
+	if x != nil {
+		return x.Missed
+	}
+	return false
+}
+
+func (x *TransmissionReport) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+func (x *TransmissionReport) GetCorrelationIds() []string {
+	if x != nil {
+		return x.CorrelationIds
+	}
+	return nil
 }
 
 // DirectoryEntry is what every node knows of the sessions of one device.
@@ -1496,7 +1544,7 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\brf_chain\x18\x15 \x01(\rR\arfChain\x12\x12\n" +
 	"\x04node\x18\x16 \x01(\tR\x04nodeB\x11\n" +
 	"\x0f_fine_timestampB\x0e\n" +
-	"\f_signal_rssi\"\xa6\x01\n" +
+	"\f_signal_rssi\"\xf8\x01\n" +
 	"\bTransmit\x12\x1f\n" +
 	"\vphy_payload\x18\x01 \x01(\fR\n" +
 	"phyPayload\x12\x12\n" +
@@ -1504,7 +1552,11 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\awindows\x18\x03 \x03(\v2\x15.lorikeet.wire.WindowR\awindows\x124\n" +
 	"\n" +
 	"candidates\x18\x04 \x03(\v2\x14.lorikeet.wire.FrameR\n" +
-	"candidates\"\x88\x01\n" +
+	"candidates\x12\x1f\n" +
+	"\vsession_seq\x18\x05 \x01(\rR\n" +
+	"sessionSeq\x12\x13\n" +
+	"\x05f_cnt\x18\x06 \x01(\rR\x04fCnt\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\rR\bpriority\"\x88\x01\n" +
 	"\x06Window\x12\x14\n" +
 	"\x05delay\x18\x01 \x01(\x03R\x05delay\x12\x1c\n" +
 	"\tfrequency\x18\x02 \x01(\rR\tfrequency\x124\n" +
@@ -1512,18 +1564,14 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\x05power\x18\x04 \x01(\x02R\x05power\"=\n" +
 	"\vTransmitted\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\tR\x06result\x12\x16\n" +
-	"\x06missed\x18\x02 \x01(\bR\x06missed\"\xd5\x01\n" +
-	"\tDownlinks\x12-\n" +
-	"\x05items\x18\x01 \x03(\v2\x17.lorikeet.wire.DownlinkR\x05items\x12\x18\n" +
+	"\x06missed\x18\x02 \x01(\bR\x06missed\"\xbc\x01\n" +
+	"\tDownlinks\x12\x14\n" +
+	"\x05items\x18\x01 \x03(\fR\x05items\x12\x18\n" +
 	"\areplace\x18\x02 \x01(\bR\areplace\x12\x10\n" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\x12'\n" +
 	"\x0fcorrelation_ids\x18\x04 \x03(\tR\x0ecorrelationIds\x12\x16\n" +
 	"\x06random\x18\x05 \x01(\tR\x06random\x12,\n" +
-	"\x06reason\x18\x06 \x01(\v2\x14.lorikeet.wire.ErrorR\x06reason\"E\n" +
-	"\bDownlink\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
-	"\x06f_port\x18\x02 \x01(\rR\x05fPort\x12\x12\n" +
-	"\x04json\x18\x03 \x01(\fR\x04json\"\x9a\x02\n" +
+	"\x06reason\x18\x06 \x01(\v2\x14.lorikeet.wire.ErrorR\x06reason\"\x9a\x02\n" +
 	"\n" +
 	"SetSession\x12$\n" +
 	"\x0esession_key_id\x18\x01 \x01(\fR\fsessionKeyId\x12\x19\n" +
@@ -1535,7 +1583,15 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\fhas_f_cnt_up\x18\x06 \x01(\bR\thasFCntUp\x12%\n" +
 	"\x0flast_f_cnt_down\x18\a \x01(\rR\flastFCntDown\x12\x10\n" +
 	"\x03now\x18\b \x01(\x03R\x03now\x12\x16\n" +
-	"\x06random\x18\t \x01(\tR\x06random\"M\n" +
+	"\x06random\x18\t \x01(\tR\x06random\"\xb5\x01\n" +
+	"\x12TransmissionReport\x12\x1f\n" +
+	"\vsession_seq\x18\x01 \x01(\rR\n" +
+	"sessionSeq\x12\x13\n" +
+	"\x05f_cnt\x18\x02 \x01(\rR\x04fCnt\x12\x16\n" +
+	"\x06result\x18\x03 \x01(\tR\x06result\x12\x16\n" +
+	"\x06missed\x18\x04 \x01(\bR\x06missed\x12\x10\n" +
+	"\x03now\x18\x05 \x01(\x03R\x03now\x12'\n" +
+	"\x0fcorrelation_ids\x18\x06 \x03(\tR\x0ecorrelationIds\"M\n" +
 	"\x0eDirectoryEntry\x12;\n" +
 	"\bsessions\x18\x01 \x03(\v2\x1f.lorikeet.wire.DirectorySessionR\bsessions\"\xc9\x01\n" +
 	"\x10DirectorySession\x12\x19\n" +
@@ -1562,23 +1618,23 @@ func file_messages_wire_wire_proto_rawDescGZIP() []byte {
 
 var file_messages_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_messages_wire_wire_proto_goTypes = []any{
-	(*DeviceMessage)(nil),    // 0: lorikeet.wire.DeviceMessage
-	(*NodeMessage)(nil),      // 1: lorikeet.wire.NodeMessage
-	(*Answer)(nil),           // 2: lorikeet.wire.Answer
-	(*Error)(nil),            // 3: lorikeet.wire.Error
-	(*Frame)(nil),            // 4: lorikeet.wire.Frame
-	(*DataRate)(nil),         // 5: lorikeet.wire.DataRate
-	(*TxSettings)(nil),       // 6: lorikeet.wire.TxSettings
-	(*Location)(nil),         // 7: lorikeet.wire.Location
-	(*RxMetadata)(nil),       // 8: lorikeet.wire.RxMetadata
-	(*Transmit)(nil),         // 9: lorikeet.wire.Transmit
-	(*Window)(nil),           // 10: lorikeet.wire.Window
-	(*Transmitted)(nil),      // 11: lorikeet.wire.Transmitted
-	(*Downlinks)(nil),        // 12: lorikeet.wire.Downlinks
-	(*Downlink)(nil),         // 13: lorikeet.wire.Downlink
-	(*SetSession)(nil),       // 14: lorikeet.wire.SetSession
-	(*DirectoryEntry)(nil),   // 15: lorikeet.wire.DirectoryEntry
-	(*DirectorySession)(nil), // 16: lorikeet.wire.DirectorySession
+	(*DeviceMessage)(nil),      // 0: lorikeet.wire.DeviceMessage
+	(*NodeMessage)(nil),        // 1: lorikeet.wire.NodeMessage
+	(*Answer)(nil),             // 2: lorikeet.wire.Answer
+	(*Error)(nil),              // 3: lorikeet.wire.Error
+	(*Frame)(nil),              // 4: lorikeet.wire.Frame
+	(*DataRate)(nil),           // 5: lorikeet.wire.DataRate
+	(*TxSettings)(nil),         // 6: lorikeet.wire.TxSettings
+	(*Location)(nil),           // 7: lorikeet.wire.Location
+	(*RxMetadata)(nil),         // 8: lorikeet.wire.RxMetadata
+	(*Transmit)(nil),           // 9: lorikeet.wire.Transmit
+	(*Window)(nil),             // 10: lorikeet.wire.Window
+	(*Transmitted)(nil),        // 11: lorikeet.wire.Transmitted
+	(*Downlinks)(nil),          // 12: lorikeet.wire.Downlinks
+	(*SetSession)(nil),         // 13: lorikeet.wire.SetSession
+	(*TransmissionReport)(nil), // 14: lorikeet.wire.TransmissionReport
+	(*DirectoryEntry)(nil),     // 15: lorikeet.wire.DirectoryEntry
+	(*DirectorySession)(nil),   // 16: lorikeet.wire.DirectorySession
 }
 var file_messages_wire_wire_proto_depIdxs = []int32{
 	3,  // 0: lorikeet.wire.Answer.error:type_name -> lorikeet.wire.Error
@@ -1589,14 +1645,13 @@ var file_messages_wire_wire_proto_depIdxs = []int32{
 	10, // 5: lorikeet.wire.Transmit.windows:type_name -> lorikeet.wire.Window
 	4,  // 6: lorikeet.wire.Transmit.candidates:type_name -> lorikeet.wire.Frame
 	5,  // 7: lorikeet.wire.Window.data_rate:type_name -> lorikeet.wire.DataRate
-	13, // 8: lorikeet.wire.Downlinks.items:type_name -> lorikeet.wire.Downlink
-	3,  // 9: lorikeet.wire.Downlinks.reason:type_name -> lorikeet.wire.Error
-	16, // 10: lorikeet.wire.DirectoryEntry.sessions:type_name -> lorikeet.wire.DirectorySession
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 8: lorikeet.wire.Downlinks.reason:type_name -> lorikeet.wire.Error
+	16, // 9: lorikeet.wire.DirectoryEntry.sessions:type_name -> lorikeet.wire.DirectorySession
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_messages_wire_wire_proto_init() }

@@ -32,7 +32,7 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	persistencetest.Run(t, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(t.TempDir())) })
+	persistencetest.Run(t, persistencetest.Options{Dense: true}, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(t.TempDir())) })
 }
 
 func TestModel(t *testing.T) {

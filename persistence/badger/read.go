@@ -256,6 +256,19 @@ func (s *Store) LogRange(ctx context.Context, applicationID string) (first, last
 	return m.first, m.last, nil
 }
 
+// CountLog gives the number of entries that are kept with after < Seq ≤ upTo.
+func (s *Store) CountLog(ctx context.Context, applicationID string, after, upTo uint64) (uint64, error) {
+	first, last, err := s.LogRange(ctx, applicationID)
+	if err != nil {
+		return 0, err
+	}
+	after, upTo = max(after, first-1), min(upTo, last)
+	if upTo <= after {
+		return 0, nil
+	}
+	return upTo - after, nil
+}
+
 // ReadLog gives the entries with Seq > after that are kept, at most max (0: 1000) and about 4 MiB. It gives none only if there are none yet.
 // The newest entries come from memory. JSON is shared: it must not be changed.
 func (s *Store) ReadLog(ctx context.Context, applicationID string, after uint64, max int) ([]messages.LogEntry, error) {

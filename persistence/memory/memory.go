@@ -254,6 +254,19 @@ func (s *Store) LogRange(ctx context.Context, app string) (first, last uint64, e
 	return s.removed[app] + 1, s.removed[app] + uint64(len(s.logs[app])), nil
 }
 
+// CountLog gives the number of entries that are kept with after < Seq ≤ upTo.
+func (s *Store) CountLog(ctx context.Context, app string, after, upTo uint64) (uint64, error) {
+	first, last, err := s.LogRange(ctx, app)
+	if err != nil {
+		return 0, err
+	}
+	after, upTo = max(after, first-1), min(upTo, last)
+	if upTo <= after {
+		return 0, nil
+	}
+	return upTo - after, nil
+}
+
 // WatchLog gives a channel that holds a signal after entries were appended or the log was deleted. cancel ends it; the channel is never closed.
 func (s *Store) WatchLog(app string) (changed <-chan struct{}, cancel func()) {
 	w := make(chan struct{}, 1)

@@ -108,6 +108,13 @@ func (f *Failing) LogRange(ctx context.Context, app string) (first, last uint64,
 	return first, last, nil
 }
 
+func (f *Failing) CountLog(ctx context.Context, app string, after, upTo uint64) (n uint64, err error) {
+	if err = f.call(func() (err error) { n, err = f.Store.CountLog(ctx, app, after, upTo); return err }); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
 func (f *Failing) LoadCursor(ctx context.Context, name string) (seq uint64, ok bool, err error) {
 	if err = f.call(func() (err error) { seq, ok, err = f.Store.LoadCursor(ctx, name); return err }); err != nil {
 		return 0, false, err

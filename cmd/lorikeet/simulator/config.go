@@ -3,6 +3,7 @@ package simulator
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"lorikeet/messages"
@@ -48,9 +49,16 @@ type Config struct {
 	Seed      uint64 // of ids, EUIs and keys: the same seed finds the same devices
 	StateFile string // keeps DevNonces and counters from run to run; empty: start at DevNonce, FCntUp and FCntDown 0
 
-	UDP           string // host:port of the Semtech UDP listener
-	HTTP          string // http(s)://host:port of the REST API; empty: the devices are there already
-	MQTT          string // tcp://host:port of the MQTT broker; empty: events are not watched
+	// UDP, HTTP and MQTT are one address or several, separated by commas, of the nodes of a cluster. Radio gateways are spread over them and move to
+	// the next when theirs does not answer; REST and MQTT use one and go on to the next when it is away.
+	UDP  string // host:port of the Semtech UDP listener
+	HTTP string // http(s)://host:port of the REST API; empty: the devices are there already
+	MQTT string // tcp://host:port of the MQTT broker; empty: events are not watched
+	// Forget: a radio gateway that moves to another server does not send again there what was not acknowledged.
+	Forget bool
+	// WebhookListen is the host:port where the simulator receives webhooks; the servers must reach it, port 0 takes a free one. A webhook is made over
+	// REST for the time of the run, and a judge follows every single uplink: see Verdict. Empty: no webhook, no judge.
+	WebhookListen string
 	AdminKey      string // for REST
 	APIKey        string // for MQTT; empty: one is made over REST
 	ApplicationID string
@@ -70,7 +78,13 @@ type Config struct {
 	FaultShare float64
 	FaultRX1   bool
 
-	Event func(topic string, payload []byte) // is shown each event as it arrives; it must not block; nil: not wanted
+	Event func(topic string, payload []byte) // is shown each event as it arrives over MQTT; it must not block; nil: not wanted
+	// Accepted is told of each uplink whose acceptance becomes known, once; it must not block; nil: not wanted. It needs WebhookListen.
+	Accepted func(device string)
+	// Marks says when something is done to the servers. It is read during the whole run; nil: nothing is done.
+	Marks <-chan Mark
+	// Stop, when closed, ends the sending; the last events are still awaited. nil: not wanted.
+	Stop <-chan struct{}
 }
 
 // DefaultConfig is a small run against a server on this machine. AdminKey is still to be set.
@@ -108,6 +122,12 @@ func (c Config) Validate() error {
 	check(c.DownlinkEvery == 0 || c.MQTT != "", "downlinks are pushed over MQTT: set its address")
 	check(c.Activation != OTAA || c.JoinRate > 0 && c.JoinTimeout > 0 && c.JoinAttempts > 0, "join rate, time-out and attempts must be more than 0")
 	check(c.QoS <= 2, "QoS %d: use 0, 1 or 2", c.QoS)
+	if host, _, err := net.SplitHostPort(c.WebhookListen); c.WebhookListen != "" {
+		ip := net.ParseIP(host)
+		check(err == nil && host != "" && (ip == nil || !ip.IsUnspecified()), "webhook receiver %q: use host:port with an address that the servers reach, e.g. 127.0.0.1:0", c.WebhookListen)
+	}
+	check(c.WebhookListen == "" || c.HTTP != "", "a webhook is made over REST: set its address and an admin key")
+	check(c.WebhookListen != "" || c.Accepted == nil && c.Marks == nil, "marks and acceptances are for the judge: set where webhooks are received")
 	check(c.UDP != "", "set the address of the Semtech UDP listener")
 	check(c.HTTP == "" || c.AdminKey != "", "provisioning over REST needs an admin key")
 	check(c.MQTT == "" || c.APIKey != "" || c.HTTP != "", "MQTT needs an API key, or the REST address and an admin key to make one")

@@ -115,18 +115,13 @@ func (t *tracker) complete() bool {
 	return t.seen >= t.sent
 }
 
-// watch connects to the MQTT broker and feeds the tracker. It returns once the subscriptions are granted.
-func watch(ctx context.Context, cfg Config, apiKey string, t *tracker) (mqtt.Client, error) {
+// watch connects to the MQTT broker, or to one of several, and hands on what comes. It returns once the subscriptions are granted.
+func watch(ctx context.Context, cfg Config, apiKey string, arrive func(topic string, payload []byte)) (mqtt.Client, error) {
 	filter := "v3/" + cfg.ApplicationID + "/devices/+/"
 	filters := map[string]byte{filter + "up": cfg.QoS, filter + "join": cfg.QoS, filter + "down/+": cfg.QoS}
-	handle := func(_ mqtt.Client, m mqtt.Message) {
-		t.arrive(m.Topic(), m.Payload())
-		if cfg.Event != nil {
-			cfg.Event(m.Topic(), m.Payload())
-		}
-	}
+	handle := func(_ mqtt.Client, m mqtt.Message) { arrive(m.Topic(), m.Payload()) }
 	subscribed := make(chan error, 1)
-	o := mqtt.NewClientOptions().AddBroker(cfg.MQTT).SetUsername(cfg.ApplicationID).SetPassword(apiKey).
+	o := mqtt.NewClientOptions().SetUsername(cfg.ApplicationID).SetPassword(apiKey).
 		SetClientID(fmt.Sprintf("simulator-%x", digest(cfg.Seed, cfg.ApplicationID, 0))[:22]).SetCleanSession(!cfg.Persistent).
 		SetConnectTimeout(5 * time.Second).SetMaxReconnectInterval(time.Second).SetDefaultPublishHandler(handle).
 		SetOnConnectHandler(func(c mqtt.Client) {
@@ -143,7 +138,14 @@ func watch(ctx context.Context, cfg Config, apiKey string, t *tracker) (mqtt.Cli
 				}
 			}()
 		})
-	if u, err := url.Parse(cfg.MQTT); err == nil && (u.Scheme == "tcp" || u.Scheme == "mqtt") {
+	brokers := strings.Split(cfg.MQTT, ",")
+	for _, b := range brokers {
+		o.AddBroker(b)
+	}
+	if len(brokers) > 1 { // a node that hangs is to be noticed
+		o.SetKeepAlive(2 * time.Second).SetPingTimeout(2 * time.Second).SetConnectTimeout(2 * time.Second).SetWriteTimeout(2 * time.Second)
+	}
+	if u, err := url.Parse(brokers[0]); err == nil && (u.Scheme == "tcp" || u.Scheme == "mqtt") {
 		o.SetCustomOpenConnectionFn(dialBuffered)
 	}
 	c := mqtt.NewClient(o)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/brocaar/lorawan/airtime"
 	"golang.org/x/net/ipv4"
 
 	"lorikeet/messages"
@@ -40,6 +38,8 @@ const NoTxAck messages.TxError = messages.TxUnanswered
 type GatewayConfig struct {
 	EUI       messages.EUI64
 	Server    string        // host:port of the server's Semtech UDP listener
+	Others    []string      // listeners to move to, one after the other, when the present one leaves a PUSH_DATA or PULL_DATA unanswered
+	Forget    bool          // on a move, PUSH_DATA that was not acknowledged is not sent again
 	KeepAlive time.Duration // between two PULL_DATA; 0: 10 s
 	Stat      time.Duration // between two "stat" reports; 0: none
 	Counter   uint32        // value of the concentrator counter (tmst, µs) at the start
@@ -63,19 +63,22 @@ type TxPacket struct {
 // GatewayStats counts what a radio gateway sent and what was acknowledged.
 type GatewayStats struct {
 	Sent, Acknowledged  uint64 // frames, in PUSH_DATA
+	Abandoned           uint64 // frames that were not acknowledged and will not be sent again
+	Moves               uint64 // to another server
 	PullData, PullAck   uint64
 	Downlinks, Unparsed uint64 // PULL_RESP
 	SendErrors          uint64
 	Refused             map[messages.TxError]uint64 // downlinks, by what was answered; NO_TX_ACK: nothing
 }
 
-// Gateway is a radio gateway with a Semtech UDP packet forwarder: two sockets, as the real one has. It is safe for concurrent use.
+// Gateway is a radio gateway with a Semtech UDP packet forwarder. It is safe for concurrent use.
 type Gateway struct {
-	cfg        GatewayConfig
-	push, pull *net.UDPConn
-	start      time.Time
-	transmit   func(*Gateway, TxPacket, messages.TxError) messages.TxError
-	deliver    func(*Gateway, TxPacket)
+	cfg      GatewayConfig
+	servers  []*net.UDPAddr
+	link     atomic.Pointer[link] // to the present server; replaced by keepAlive only
+	start    time.Time
+	transmit func(*Gateway, TxPacket, messages.TxError) messages.TxError
+	deliver  func(*Gateway, TxPacket)
 
 	mu        sync.Mutex
 	counter   uint32 // tmst at start
@@ -87,9 +90,10 @@ type Gateway struct {
 	rnd       *rand.Rand
 	refused   map[messages.TxError]uint64
 	busy      [][2]int64 // air times of accepted downlinks, µs since start
+	waiting   waiting
 
 	stats struct {
-		sent, acked, pullData, pullAck, downlinks, unparsed, sendErrors atomic.Uint64
+		sent, acked, abandoned, moves, pullData, pullAck, downlinks, unparsed, sendErrors atomic.Uint64
 	}
 	connected chan struct{} // closed at the first PULL_ACK
 	once      sync.Once
@@ -103,26 +107,22 @@ func openGateway(ctx context.Context, cfg GatewayConfig, transmit func(*Gateway,
 	if cfg.KeepAlive <= 0 {
 		cfg.KeepAlive = 10 * time.Second
 	}
-	addr, err := net.ResolveUDPAddr("udp", cfg.Server)
-	if err != nil {
-		return nil, fmt.Errorf("address of the server %q: %w", cfg.Server, err)
-	}
 	g := &Gateway{cfg: cfg, start: time.Now(), counter: cfg.Counter, lastStamp: cfg.Counter, transmit: transmit, deliver: deliver,
 		rnd: rand.New(rand.NewPCG(cfg.Seed, binary.BigEndian.Uint64(cfg.EUI[:]))), connected: make(chan struct{}), refused: map[messages.TxError]uint64{}}
-	if g.push, err = net.DialUDP("udp", nil, addr); err != nil {
-		return nil, fmt.Errorf("radio gateway %s: %w", cfg.EUI, err)
+	for _, name := range append([]string{cfg.Server}, cfg.Others...) {
+		addr, err := net.ResolveUDPAddr("udp", name)
+		if err != nil {
+			return nil, fmt.Errorf("address of the server %q: %w", name, err)
+		}
+		g.servers = append(g.servers, addr)
 	}
-	if g.pull, err = net.DialUDP("udp", nil, addr); err != nil {
-		_ = g.push.Close()
+	l, err := dialLink(g.servers[0])
+	if err != nil {
 		return nil, fmt.Errorf("radio gateway %s: %w", cfg.EUI, err)
-	}
-	for _, c := range [2]*net.UDPConn{g.push, g.pull} {
-		_ = c.SetReadBuffer(1 << 20) // best effort: the kernel's limit may be lower
 	}
 	ctx, g.cancel = context.WithCancel(ctx)
-	g.wg.Add(3)
-	go g.readPush()
-	go g.readPull()
+	g.open(l)
+	g.wg.Add(1)
 	go g.keepAlive(ctx)
 	return g, nil
 }
@@ -136,7 +136,7 @@ func (g *Gateway) Stats() GatewayStats {
 	g.mu.Lock()
 	refused := maps.Clone(g.refused)
 	g.mu.Unlock()
-	return GatewayStats{Sent: s.sent.Load(), Acknowledged: s.acked.Load(), PullData: s.pullData.Load(), PullAck: s.pullAck.Load(),
+	return GatewayStats{Sent: s.sent.Load(), Acknowledged: s.acked.Load(), Abandoned: s.abandoned.Load(), Moves: s.moves.Load(), PullData: s.pullData.Load(), PullAck: s.pullAck.Load(),
 		Downlinks: s.downlinks.Load(), Unparsed: s.unparsed.Load(), SendErrors: s.sendErrors.Load(), Refused: refused}
 }
 
@@ -161,8 +161,6 @@ func (g *Gateway) RestartCounter(value uint32) {
 // Close stops the radio gateway.
 func (g *Gateway) Close() {
 	g.cancel()
-	_ = g.push.Close()
-	_ = g.pull.Close()
 	g.wg.Wait()
 }
 
@@ -213,8 +211,11 @@ func (g *Gateway) flushLocked() {
 	binary.LittleEndian.PutUint16(g.buf[1:], g.token)
 	g.frames[g.token] = uint8(g.batched)
 	g.stats.sent.Add(uint64(g.batched))
+	if len(g.servers) > 1 {
+		g.waiting.push(g.token, g.buf, time.Now())
+	}
 	g.batched = 0
-	g.write(g.push, g.buf)
+	g.write(g.link.Load().push, g.buf)
 }
 
 func (g *Gateway) write(c *net.UDPConn, b []byte) {
@@ -265,9 +266,9 @@ func appendMHz(b []byte, hz uint32) []byte {
 
 // readPush counts the PUSH_ACKs. It lets some gather before it reads again: at thousands of uplinks a second the wake-ups would
 // cost more CPU than the reading.
-func (g *Gateway) readPush() {
+func (g *Gateway) readPush(conn *net.UDPConn) {
 	defer g.wg.Done()
-	c := ipv4.NewPacketConn(g.push) // ReadBatch is the same for IPv6
+	c := ipv4.NewPacketConn(conn) // ReadBatch is the same for IPv6
 	batch := make([]ipv4.Message, 32)
 	for i := range batch {
 		batch[i].Buffers = [][]byte{make([]byte, 64)}
@@ -283,6 +284,7 @@ func (g *Gateway) readPush() {
 				token := binary.LittleEndian.Uint16(b[1:])
 				g.stats.acked.Add(uint64(g.frames[token]))
 				g.frames[token] = 0
+				g.waiting.acknowledged(token)
 			}
 		}
 		g.mu.Unlock()
@@ -292,11 +294,11 @@ func (g *Gateway) readPush() {
 	}
 }
 
-func (g *Gateway) readPull() {
+func (g *Gateway) readPull(conn *net.UDPConn) {
 	defer g.wg.Done()
 	b := make([]byte, 64<<10)
 	for {
-		n, err := g.pull.Read(b)
+		n, err := conn.Read(b)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -304,15 +306,19 @@ func (g *Gateway) readPull() {
 			continue
 		case b[3] == pullAck:
 			g.stats.pullAck.Add(1)
+			g.mu.Lock()
+			g.waiting.pull = time.Time{}
+			g.mu.Unlock()
 			g.once.Do(func() { close(g.connected) })
 		case b[3] == pullResp:
-			g.downlink(b[:n])
+			g.downlink(conn, b[:n])
 		}
 	}
 }
 
 func (g *Gateway) keepAlive(ctx context.Context) {
 	defer g.wg.Done()
+	defer func() { g.link.Load().close() }()
 	pull := time.NewTicker(g.cfg.KeepAlive)
 	defer pull.Stop()
 	var stat <-chan time.Time
@@ -320,6 +326,12 @@ func (g *Gateway) keepAlive(ctx context.Context) {
 		t := time.NewTicker(g.cfg.Stat)
 		defer t.Stop()
 		stat = t.C
+	}
+	var look <-chan time.Time
+	if len(g.servers) > 1 {
+		t := time.NewTicker(ackTimeout / 8)
+		defer t.Stop()
+		look = t.C
 	}
 	for g.sendPull(); ; {
 		select {
@@ -329,18 +341,27 @@ func (g *Gateway) keepAlive(ctx context.Context) {
 			g.sendPull()
 		case now := <-stat:
 			g.sendStat(now)
+		case now := <-look:
+			g.moveIfSilent(now)
 		}
 	}
 }
 
 func (g *Gateway) sendPull() {
-	b := g.header(make([]byte, 0, 12), pullData)
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sendPullLocked()
+}
+
+func (g *Gateway) sendPullLocked() {
+	b := g.header(make([]byte, 0, 12), pullData)
 	g.token++
 	binary.LittleEndian.PutUint16(b[1:], g.token)
-	g.mu.Unlock()
+	if g.waiting.pull.IsZero() {
+		g.waiting.pull = time.Now()
+	}
 	g.stats.pullData.Add(1)
-	g.write(g.pull, b)
+	g.write(g.link.Load().pull, b)
 }
 
 func (g *Gateway) sendStat(now time.Time) {
@@ -357,11 +378,11 @@ func (g *Gateway) sendStat(now time.Time) {
 	g.token++
 	binary.LittleEndian.PutUint16(b[1:], g.token)
 	g.frames[g.token] = 0
-	g.write(g.push, b)
+	g.write(g.link.Load().push, b)
 }
 
 // downlink answers a PULL_RESP and hands the packet on.
-func (g *Gateway) downlink(b []byte) {
+func (g *Gateway) downlink(from *net.UDPConn, b []byte) {
 	g.stats.downlinks.Add(1)
 	p, err := parseTxpk(b[4:])
 	if err != nil {
@@ -382,7 +403,7 @@ func (g *Gateway) downlink(b []byte) {
 		} else {
 			ack = append(ack, `{"txpk_ack":{"error":"NONE"}}`...)
 		}
-		g.write(g.pull, ack)
+		g.write(from, ack)
 	}
 	if result == messages.TxOK || result == NoTxAck {
 		g.deliver(g, p)
@@ -423,53 +444,4 @@ func (g *Gateway) schedule(p TxPacket) messages.TxError {
 	}
 	g.busy = append(g.busy, [2]int64{at, end})
 	return messages.TxOK
-}
-
-// airTime is that of a LoRa downlink; zero for what can't be parsed.
-func airTime(p TxPacket) time.Duration {
-	var sf, bw int
-	if _, err := fmt.Sscanf(p.DataRate, "SF%dBW%d", &sf, &bw); err != nil || bw == 0 {
-		return 0
-	}
-	d, err := airtime.CalculateLoRaAirtime(len(p.PHYPayload), sf, bw, 8, airtime.CodingRate45, true, sf >= 11 && bw == 125)
-	if err != nil {
-		return 0
-	}
-	return d
-}
-
-func parseTxpk(b []byte) (TxPacket, error) {
-	var m struct {
-		Txpk *struct {
-			Imme bool            `json:"imme"`
-			Tmst *uint32         `json:"tmst"`
-			Freq float64         `json:"freq"`
-			Modu string          `json:"modu"`
-			Datr json.RawMessage `json:"datr"`
-			Ipol bool            `json:"ipol"`
-			Size int             `json:"size"`
-			Data string          `json:"data"`
-		} `json:"txpk"`
-	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return TxPacket{}, fmt.Errorf("PULL_RESP: %w", err)
-	}
-	t := m.Txpk
-	if t == nil || t.Imme == (t.Tmst != nil) || !t.Ipol {
-		return TxPacket{}, errors.New("PULL_RESP: want txpk with imme or tmst, and ipol")
-	}
-	phy, err := base64.StdEncoding.DecodeString(t.Data)
-	if err != nil || len(phy) != t.Size {
-		return TxPacket{}, errors.New("PULL_RESP: data and size do not fit")
-	}
-	p := TxPacket{Immediate: t.Imme, Frequency: uint32(math.Round(t.Freq * 1e6)), PHYPayload: phy}
-	if t.Tmst != nil {
-		p.Timestamp = *t.Tmst
-	}
-	if t.Modu == "LORA" {
-		if err := json.Unmarshal(t.Datr, &p.DataRate); err != nil {
-			return TxPacket{}, fmt.Errorf("PULL_RESP: datr: %w", err)
-		}
-	}
-	return p, nil
 }

@@ -247,35 +247,49 @@ func (m *MAC) checkMIC(phy *lorawan.PHYPayload, p *lorawan.MACPayload) (uint32, 
 }
 
 // windowFor finds the open window that the downlink falls into. If only frequency or data rate are wrong it gives the window and
-// the error. For class C it gives nil, 0 and no error.
-func (m *MAC) windowFor(r Reception, join bool) (*window, int, error) {
+// the error. For class C it gives nil, 0 and no error. RX2 of one uplink may open at the time of RX1 of the next: either will do.
+func (m *MAC) windowFor(r Reception, join bool) (w *window, n int, err error) {
 	for _, e := range r.After {
 		for i := range m.windows {
-			w := &m.windows[i]
-			if w.sequence != e.Sequence || w.join != join {
+			open := &m.windows[i]
+			if open.sequence != e.Sequence || open.join != join {
 				continue
 			}
-			for n := range 2 {
-				off := e.Delay - w.delay1 - time.Duration(n)*rx2AfterRX1
+			for k := range 2 {
+				off := e.Delay - open.delay1 - time.Duration(k)*rx2AfterRX1
 				if off.Abs() > windowTolerance {
 					continue
 				}
-				switch {
-				case r.Frequency != w.frequency[n]:
-					return w, n + 1, reject(WrongFrequency, "RX%d at %d Hz, listening at %d Hz", n+1, r.Frequency, w.frequency[n])
-				case r.DataRate != w.dataRate[n]:
-					return w, n + 1, reject(WrongDataRate, "RX%d with %s, listening for %s", n+1, r.DataRate, w.dataRate[n])
-				case w.used && !join:
-					return w, n + 1, reject(OutsideWindow, "RX%d after the device was answered already", n+1)
+				misfit := open.misfit(r, k)
+				if misfit == nil {
+					return open, k + 1, nil
 				}
-				return w, n + 1, nil
+				if w == nil {
+					w, n, err = open, k+1, misfit
+				}
 			}
 		}
+	}
+	if w != nil {
+		return w, n, err
 	}
 	if m.cfg.ClassC && !join && m.active && r.Frequency == m.rx2Freq && r.DataRate == m.plan.dataRates[m.rx2DR] {
 		return nil, 0, nil
 	}
 	return nil, 0, reject(OutsideWindow, "%v", r.After)
+}
+
+// misfit says why RX1 (k is 0) or RX2 (1) does not take a downlink that comes at its time; nil if it does.
+func (w *window) misfit(r Reception, k int) error {
+	switch {
+	case r.Frequency != w.frequency[k]:
+		return reject(WrongFrequency, "RX%d at %d Hz, listening at %d Hz", k+1, r.Frequency, w.frequency[k])
+	case r.DataRate != w.dataRate[k]:
+		return reject(WrongDataRate, "RX%d with %s, listening for %s", k+1, r.DataRate, w.dataRate[k])
+	case w.used && !w.join:
+		return reject(OutsideWindow, "RX%d after the device was answered already", k+1)
+	}
+	return nil
 }
 
 func (m *MAC) limitFor(dataRate string) int {

@@ -48,6 +48,27 @@ type Report struct {
 	PushedReceived  uint64                      `json:"pushed_received"`   // of these, received by their device
 	PushFailed      uint64                      `json:"push_failed"`
 	FirstFault      string                      `json:"first_fault,omitempty"` // the first downlink that must not have been
+
+	GatewayMoves    uint64   `json:"gateway_moves"`     // of radio gateways to another server
+	FramesAbandoned uint64   `json:"frames_abandoned"`  // no server acknowledged them in time
+	Verdict         *Verdict `json:"verdict,omitempty"` // if there was a webhook receiver
+}
+
+// Verdict is what the judge found of uplinks and their events. An uplink counts as accepted when an event of it came anywhere, or the device got its ACK.
+type Verdict struct {
+	Accepted       uint64 `json:"accepted"`
+	NotAccepted    uint64 `json:"not_accepted"`    // sent, and nobody knows of an acceptance
+	Lost           uint64 `json:"lost"`            // accepted, but no event came to the webhook
+	PublishedTwice uint64 `json:"published_twice"` // events that came under two event ids or with two bodies
+	OutOfOrder     uint64 `json:"out_of_order"`    // events at the webhook after one of a later uplink of the device
+	NeverSent      uint64 `json:"never_sent"`      // events of uplinks that no device sent
+	WithoutID      uint64 `json:"without_id"`      // webhook requests without an event id
+	Deliveries     uint64 `json:"deliveries"`      // webhook requests
+	Repeated       uint64 `json:"repeated"`        // of these, what had come before, as it may
+
+	Outage   Spread       `json:"outage"` // by how much each device's longest time between two acceptances exceeds its interval
+	Marks    []MarkReport `json:"marks,omitempty"`
+	Examples []string     `json:"examples,omitempty"` // the first faults, in words
 }
 
 // Seconds is a duration that is a number of seconds in JSON.
@@ -60,31 +81,59 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "%.6f", time.Duration(s).Seconds()), nil
 }
 
-// Problems lists what a server that keeps its promises would not have done. It is empty after a good run.
-func (r Report) Problems() (out []string) {
-	add := func(n uint64, what string) {
-		if n > 0 {
-			out = append(out, fmt.Sprintf("%d %s", n, what))
-		}
+// problems collects counts that should be 0.
+type problems []string
+
+func (p *problems) add(n uint64, what string) {
+	if n > 0 {
+		*p = append(*p, fmt.Sprintf("%d %s", n, what))
 	}
-	add(uint64(r.Devices-r.Active), "devices did not join")
-	if r.EventsWatched {
-		add(r.EventsMissing, "uplinks without an event")
-		add(r.EventsDuplicate, "events more than once")
+}
+
+// Violations lists what must not happen whatever befalls the servers: what was lost, repeated under another name, or used twice.
+func (r Report) Violations() []string {
+	var p problems
+	p.add(r.FCntDownReused, "times a FCntDown was used for two contents")
+	p.add(r.Rejected[FCntTooLow], "times a FCntDown went back")
+	p.add(r.JoinNonceReused, "times a JoinNonce was used twice")
+	if v := r.Verdict; v != nil {
+		p.add(v.Lost, "accepted uplinks lost")
+		p.add(v.PublishedTwice, "events published twice")
+		p.add(v.OutOfOrder, "events out of order")
+		p.add(v.NeverSent, "events of uplinks that were never sent")
+		p.add(v.WithoutID, "events without an id")
 	}
-	add(r.FCntDownReused, "times a FCntDown was used for two contents")
-	add(r.JoinNonceReused, "times a JoinNonce was used twice")
+	return p
+}
+
+// Problems lists what a server that keeps its promises would not have done. It is empty after a good run. If something was done to the servers
+// meanwhile (see Mark), only Violations count, and devices that could not join: service may have been interrupted.
+func (r Report) Problems() []string {
+	var p problems
+	p.add(uint64(r.Devices-r.Active), "devices did not join")
+	v := r.Verdict
+	if v != nil && len(v.Marks) > 0 {
+		return append(p, r.Violations()...)
+	}
+	switch {
+	case v != nil: // MQTT may have moved from server to server
+		p.add(v.NotAccepted, "uplinks not accepted")
+	case r.EventsWatched:
+		p.add(r.EventsMissing, "uplinks without an event")
+		p.add(r.EventsDuplicate, "events more than once")
+	}
+	p = append(p, r.Violations()...)
 	var refused uint64
 	for _, n := range r.Refused {
 		refused += n
 	}
-	add(refused-min(refused, r.FaultsInjected), "downlinks that the radio gateways could not send")
+	p.add(refused-min(refused, r.FaultsInjected), "downlinks that the radio gateways could not send")
 	for _, reason := range slices.Sorted(maps.Keys(r.Rejected)) {
-		if reason != Repeated && reason != UnsentFrame && reason != FCntDownReused && reason != JoinNonceReused {
-			add(r.Rejected[reason], "downlinks that no device could receive: "+string(reason))
+		if !slices.Contains([]Reason{Repeated, UnsentFrame, FCntDownReused, JoinNonceReused, FCntTooLow}, reason) {
+			p.add(r.Rejected[reason], "downlinks that no device could receive: "+string(reason))
 		}
 	}
-	return out
+	return p
 }
 
 // WriteTable writes the report for people.
@@ -116,10 +165,36 @@ func (r Report) WriteTable(w io.Writer) error {
 	if r.FaultsInjected > 0 {
 		row("  refused on purpose", "%d", r.FaultsInjected)
 	}
+	if r.GatewayMoves > 0 || r.FramesAbandoned > 0 {
+		row("radio gateways", "moved %d times to another server, abandoned %d frames", r.GatewayMoves, r.FramesAbandoned)
+	}
+	if v := r.Verdict; v != nil {
+		v.rows(row)
+	}
 	row("counters reused", "%d FCntDown, %d JoinNonce", r.FCntDownReused, r.JoinNonceReused)
 	row("simulator late", "%s at most", r.MaxLag)
 	if r.FirstFault != "" {
 		row("first fault", "%s", r.FirstFault)
 	}
 	return t.Flush()
+}
+
+func (v *Verdict) rows(row func(name, format string, args ...any)) {
+	row("accepted", "%d uplinks (of %d others nobody knows), lost %d, published twice %d, out of order %d, never sent %d", v.Accepted, v.NotAccepted, v.Lost, v.PublishedTwice, v.OutOfOrder, v.NeverSent)
+	row("webhook", "%d deliveries, %d of them repeated, %d without an id", v.Deliveries, v.Repeated, v.WithoutID)
+	row("outage of a device", "%s", v.Outage)
+	for _, m := range v.Marks {
+		row("  around "+m.Name, "%s; %d devices unserved", m.Outage, m.Unserved)
+		row("  first accepted", "%s", m.First)
+		if m.FirstOwned.Devices > 0 {
+			row("  of those in question", "%s", m.FirstOwned)
+		}
+	}
+	for _, e := range v.Examples {
+		row("  fault", "%s", e)
+	}
+}
+
+func (s Spread) String() string {
+	return fmt.Sprintf("min %s, median %s, p99 %s, max %s of %d devices", s.Min, s.Median, s.P99, s.Max, s.Devices)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lorikeet/messages"
@@ -16,14 +17,25 @@ import (
 
 // Client speaks the part of The Things Stack's v3 REST API that provisioning needs. It is safe for concurrent use.
 type Client struct {
-	base, key string
-	http      *http.Client
+	bases []string
+	now   atomic.Int32 // index of the base that answered last
+	key   string
+	http  *http.Client
 }
 
-// NewClient makes a client for the API at base (http://host:port) with an API key that has the rights of an administrator.
+// NewClient makes a client for the API at base (http://host:port) with an API key that has the rights of an administrator. Several bases, separated by
+// commas, are nodes of one cluster: a request that gets no answer from one, or 503, is made again at the next.
 func NewClient(base, key string) *Client {
-	return &Client{base: strings.TrimSuffix(base, "/") + "/api/v3", key: key,
-		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: provisionWorkers, MaxConnsPerHost: provisionWorkers}}}
+	c := &Client{key: key}
+	for _, b := range strings.Split(base, ",") {
+		c.bases = append(c.bases, strings.TrimSuffix(b, "/")+"/api/v3")
+	}
+	timeout := 30 * time.Second
+	if len(c.bases) > 1 {
+		timeout = 5 * time.Second // a node may hang; the next answers
+	}
+	c.http = &http.Client{Timeout: timeout, Transport: &http.Transport{MaxIdleConnsPerHost: provisionWorkers, MaxConnsPerHost: provisionWorkers}}
+	return c
 }
 
 const provisionWorkers = 32
@@ -39,17 +51,42 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s %s: HTTP %d: %s", e.Method, e.Path, e.Code, e.Body)
 }
 
-// Do sends in as JSON and reads the answer into out; either may be nil. Paths start after /api/v3.
+// rounds is how often a request is tried at each of several servers, with a pause after each round.
+const rounds = 5
+
+// Do sends in as JSON and reads the answer into out; either may be nil. Paths start after /api/v3. With several servers a request whose answer was
+// lost is made again, so it may take effect twice.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if len(c.bases) == 1 {
+		return c.try(ctx, c.bases[0], method, path, body, out)
+	}
+	var err error
+	for n := range rounds * len(c.bases) {
+		at := c.now.Load()
+		if err = c.try(ctx, c.bases[at], method, path, body, out); err == nil || ctx.Err() != nil {
+			return err
+		}
+		if e, ok := err.(*StatusError); ok && e.Code != http.StatusServiceUnavailable {
+			return err
+		}
+		c.now.CompareAndSwap(at, (at+1)%int32(len(c.bases)))
+		if n%len(c.bases) == len(c.bases)-1 {
+			sleep(ctx, time.Second)
+		}
+	}
+	return err
+}
+
+// try makes one request at one server.
+func (c *Client) try(ctx context.Context, base, method, path string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -169,4 +206,13 @@ feed:
 	close(work)
 	wg.Wait()
 	return existed, context.Cause(ctx)
+}
+
+// SetWebhook makes (or replaces) a webhook that gets every type of event below its base URL, at /{type}/{device id}.
+func (c *Client) SetWebhook(ctx context.Context, app, id, baseURL string) error {
+	hook := object{"ids": object{"webhook_id": id}, "base_url": baseURL, "format": "json"}
+	for _, kind := range []string{"uplink_message", "join_accept", "downlink_ack", "downlink_nack", "downlink_sent", "downlink_failed", "downlink_queued"} {
+		hook[kind] = object{"path": "/" + kind + "{/devID}"}
+	}
+	return c.Do(ctx, http.MethodPost, "/as/webhooks/"+app, object{"webhook": hook}, nil)
 }

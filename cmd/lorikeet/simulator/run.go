@@ -46,6 +46,10 @@ type run struct {
 	mqtt     mqtt.Client
 	pushes   chan push
 	checks   []check // in order of time
+	start    time.Time
+	ended    time.Duration // since start: when the last uplink was sent
+	judge    *judge        // nil without a webhook receiver
+	hook     *webhookReceiver
 
 	mu       sync.Mutex // of what follows
 	rnd      *rand.Rand
@@ -70,7 +74,8 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	}
 	lines := &lineWriter{w: out}
 	defer lines.close()
-	r := &run{cfg: cfg, out: lines, byDevice: map[*Device]*player{}, events: newTracker(time.Now()), pushes: make(chan push, 1024), received: map[uint64]bool{},
+	start := time.Now()
+	r := &run{cfg: cfg, out: lines, start: start, byDevice: map[*Device]*player{}, events: newTracker(start), pushes: make(chan push, 1024), received: map[uint64]bool{},
 		rnd:    rand.New(rand.NewPCG(cfg.Seed, 1)),
 		report: Report{Devices: cfg.Devices, EventsWatched: cfg.MQTT != "", Rejected: map[Reason]uint64{}, Refused: map[messages.TxError]uint64{}}}
 	if r.payload, r.size, err = parsePayload(cfg.Payload); err != nil {
@@ -82,13 +87,20 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 	for i := range ids {
 		ids[i] = MakeIdentity(cfg.Seed, i, cfg.Activation)
 	}
+	if cfg.WebhookListen != "" {
+		stop, err := r.openJudge(ctx)
+		if err != nil {
+			return r.report, err
+		}
+		defer stop()
+	}
 	apiKey, cleanUp, err := r.provision(ctx, ids)
+	defer cleanUp()
 	if err != nil {
 		return r.report, err
 	}
-	defer cleanUp()
 	if cfg.MQTT != "" {
-		if r.mqtt, err = watch(ctx, cfg, apiKey, r.events); err != nil {
+		if r.mqtt, err = watch(ctx, cfg, apiKey, r.live); err != nil {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
@@ -189,7 +201,7 @@ func (r *run) pace(ctx context.Context, active []*player) {
 	start := time.Now()
 	var lag time.Duration
 	n := 0
-	for ctx.Err() == nil && (r.cfg.Count == 0 || n < r.cfg.Count) {
+	for ctx.Err() == nil && !r.stopped() && (r.cfg.Count == 0 || n < r.cfg.Count) {
 		now := time.Since(start)
 		if r.cfg.Duration > 0 && now >= r.cfg.Duration {
 			break
@@ -209,6 +221,7 @@ func (r *run) pace(ctx context.Context, active []*player) {
 		sleep(ctx, min(max(next, time.Millisecond), 20*time.Millisecond))
 	}
 	elapsed := time.Since(start)
+	r.ended = time.Since(r.start)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Elapsed, r.report.MaxLag = Seconds(elapsed), Seconds(lag)
@@ -235,7 +248,7 @@ func (r *run) uplink(p *player, n uint64) {
 	t, err := p.send(r.cfg.Batch > 1, func(m *MAC) (Transmission, error) {
 		t, err := m.Uplink(u)
 		if err == nil {
-			r.events.leave(p.id.DeviceID, m.session.DevAddr, t.FCnt) // before the frame leaves: the event may be fast
+			r.leave(p, m.session.DevAddr, t) // before the frame leaves: the event may be fast
 		}
 		repeats, delay = m.repeatsLeft, m.rxDelay1
 		return t, err
@@ -277,7 +290,11 @@ func (r *run) repeat() {
 			if m.last.FCnt != c.fCnt {
 				return Transmission{}, ErrNothingToRepeat
 			}
-			return repeat(m)
+			t, err := repeat(m)
+			if err == nil && r.judge != nil {
+				r.judge.sent(c.player.id.DeviceID, m.session.DevAddr, t)
+			}
+			return t, err
 		})
 		if err != nil {
 			continue
@@ -298,7 +315,7 @@ func (d *Device) rxDelay() time.Duration {
 func (r *run) drain(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.repeat()
-		if (r.mqtt == nil || r.events.complete()) && r.settled() && !r.repeating() {
+		if r.delivered() && r.settled() && !r.repeating() {
 			return
 		}
 		sleep(ctx, 20*time.Millisecond)
@@ -325,7 +342,7 @@ func (r *run) settled() bool {
 		return false
 	}
 	for _, g := range r.gateways {
-		if s := g.Stats(); s.Acknowledged < s.Sent {
+		if s := g.Stats(); s.Acknowledged+s.Abandoned < s.Sent {
 			return false
 		}
 	}
@@ -387,6 +404,9 @@ func (r *run) accepted(d *Device, down Downlink) {
 	r.report.Downlinks++
 	if down.Ack {
 		r.report.Acks++
+		if r.judge != nil {
+			r.judge.acked(r.byDevice[d].id.DeviceID, down.DevAddr, down.Sequence, time.Since(r.start))
+		}
 	}
 	if down.FPort == r.cfg.FPort && len(down.Payload) == 8 {
 		n := binary.BigEndian.Uint64(down.Payload)
@@ -442,6 +462,8 @@ func (r *run) finish() Report {
 		s := g.Stats()
 		out.Frames += s.Sent
 		out.FramesAcked += s.Acknowledged
+		out.FramesAbandoned += s.Abandoned
+		out.GatewayMoves += s.Moves
 		for e, n := range s.Refused {
 			out.Refused[e] += n
 		}
@@ -454,6 +476,9 @@ func (r *run) finish() Report {
 		out.EventsMissing = t.sent - t.seen
 		out.LatencyP50, out.LatencyP99, out.LatencyMax = Seconds(t.latency.quantile(0.5)), Seconds(t.latency.quantile(0.99)), Seconds(t.latency.max)
 		out.DownEvents = maps.Clone(t.down)
+	}
+	if r.judge != nil {
+		out.Verdict = r.judge.verdict(time.Duration(float64(out.Active)/r.cfg.Rate*float64(time.Second)), r.ended)
 	}
 	return out
 }

@@ -33,6 +33,9 @@ type fakeStack struct {
 	mu    sync.Mutex
 	calls map[string]int // REST requests by method and path, device ids left out
 	links []json.RawMessage
+	hook  string // base URL of the webhook
+	// deliver may change what the webhook gets: it calls post once for each delivery it wants. nil: one for each event.
+	deliver func(device, kind string, post func(id string))
 }
 
 // allowAll lets everyone do everything.
@@ -69,6 +72,7 @@ func startStack(t *testing.T, change func(*fakeServer)) *fakeStack {
 			if err != nil {
 				t.Error(err)
 			}
+			s.webhook(device, kind, body, b)
 		}
 		if change != nil {
 			change(f)
@@ -112,11 +116,55 @@ func (s *fakeStack) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusConflict)
 	case call == "PUT /api/v3/as/applications/simulation/link":
 		s.links = append(s.links, body)
+	case call == "POST /api/v3/as/webhooks/simulation":
+		var m struct {
+			Webhook struct {
+				BaseURL string `json:"base_url"`
+			} `json:"webhook"`
+		}
+		if err := json.Unmarshal(body, &m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+		s.hook = m.Webhook.BaseURL
 	case call == "POST /api/v3/applications/simulation/api-keys":
 		fmt.Fprint(w, `{"id":"KEYID","key":"NNSXS.KEYID.SECRET"}`)
 	case call == "POST /api/v3/applications/simulation/devices":
 		s.register(w, body)
 	}
+}
+
+// webhook delivers an event to the webhook if there is one.
+func (s *fakeStack) webhook(device, kind string, body map[string]any, b []byte) {
+	s.mu.Lock()
+	base, deliver := s.hook, s.deliver
+	s.mu.Unlock()
+	if base == "" {
+		return
+	}
+	name := map[string]string{"up": "uplink_message", "join": "join_accept"}[kind]
+	post := func(id string) {
+		req, err := http.NewRequest("POST", base+"/"+name+"/"+device, bytes.NewReader(b))
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		req.Header.Set("X-Event-Id", id)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		_ = resp.Body.Close()
+	}
+	if deliver != nil {
+		deliver(device, kind, post)
+		return
+	}
+	id := device + kind
+	if u, ok := body["uplink_message"].(map[string]any); ok {
+		id += fmt.Sprint(u["f_cnt"])
+	}
+	post(id)
 }
 
 func (s *fakeStack) register(w http.ResponseWriter, body []byte) {
@@ -350,6 +398,9 @@ func TestValidate(t *testing.T) {
 		"fault":         func(c *Config) { c.FaultShare = 1 },
 		"join attempts": func(c *Config) { c.JoinAttempts = 0 },
 		"QoS":           func(c *Config) { c.QoS = 3 },
+		"webhook":       func(c *Config) { c.WebhookListen = "0.0.0.0:0" },
+		"webhook, REST": func(c *Config) { c.WebhookListen, c.HTTP, c.MQTT = "127.0.0.1:0", "", "" },
+		"no judge":      func(c *Config) { c.Marks = make(chan Mark) },
 	} {
 		c := good
 		change(&c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,12 @@ func (r *run) provision(ctx context.Context, ids []Identity) (apiKey string, cle
 			return "", cleanUp, err
 		}
 	}
+	if r.hook != nil {
+		if err := c.SetWebhook(ctx, cfg.ApplicationID, r.hook.id, r.hook.url); err != nil {
+			return "", cleanUp, err
+		}
+		cleanUp = later(ctx, c, "/as/webhooks/"+cfg.ApplicationID+"/"+r.hook.id, cleanUp)
+	}
 	existed, err := c.CreateDevices(ctx, cfg.ApplicationID, ids, cfg.Region, cfg.SubBand)
 	if err != nil {
 		return "", cleanUp, err
@@ -53,20 +60,29 @@ func (r *run) provision(ctx context.Context, ids []Identity) (apiKey string, cle
 	}
 	key, err := c.CreateAPIKey(ctx, cfg.ApplicationID, "simulator")
 	if parts := strings.Split(key, "."); err == nil && len(parts) == 3 { // NNSXS.<id>.<secret>
-		cleanUp = func() { // also after ctx has ended; a key that stays is only untidy
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			_ = c.Do(ctx, "DELETE", "/applications/"+cfg.ApplicationID+"/api-keys/"+parts[1], nil, nil)
-		}
+		cleanUp = later(ctx, c, "/applications/"+cfg.ApplicationID+"/api-keys/"+parts[1], cleanUp)
 	}
 	return key, cleanUp, err
+}
+
+// later gives a function that deletes what is at path, also after ctx has ended, and then calls next. What stays is only untidy.
+func later(ctx context.Context, c *Client, path string, next func()) func() {
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = c.Do(ctx, "DELETE", path, nil, nil)
+		next()
+	}
 }
 
 // open starts radio gateways and devices.
 func (r *run) open(ctx context.Context, ids []Identity, states map[string]State) error {
 	cfg := r.cfg
+	servers := strings.Split(cfg.UDP, ",")
 	for i := range cfg.Gateways {
-		g, err := r.air.OpenGateway(ctx, GatewayConfig{EUI: gatewayEUI(cfg.Seed, i), Server: cfg.UDP, KeepAlive: cfg.KeepAlive, Stat: cfg.Stat, GPS: cfg.GPS,
+		first := i % len(servers)
+		others := append(slices.Clone(servers[first+1:]), servers[:first]...)
+		g, err := r.air.OpenGateway(ctx, GatewayConfig{EUI: gatewayEUI(cfg.Seed, i), Server: servers[first], Others: others, Forget: cfg.Forget, KeepAlive: cfg.KeepAlive, Stat: cfg.Stat, GPS: cfg.GPS,
 			Lead: cfg.Lead, OneTransmitter: cfg.OneTransmitter, Seed: cfg.Seed})
 		if err != nil {
 			return err

@@ -106,6 +106,9 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 			}
 			return reply, false
 		}
+		if s.cfg.Pulled != nil {
+			s.cfg.Pulled(h.eui)
+		}
 		return ack(h), true
 	}
 	own := gw.pushed(from.Addr(), h.version, now)

@@ -51,6 +51,9 @@ type Config struct {
 	// with the id "eui-<EUI in lower case>". Without it their datagrams are dropped and not acknowledged.
 	AutoRegister bool
 
+	// Pulled is told of each PULL_DATA that was accepted: the downlinks of this radio gateway can be sent here. It must not block. Default: none.
+	Pulled func(eui messages.EUI64)
+
 	Log        *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
 	Clock      func() time.Time      // default time.Now

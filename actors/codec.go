@@ -1,0 +1,237 @@
+package actors
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lorikeet/actors/device"
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/wire"
+)
+
+// Codec gives messages to device actors the form in which they cross from one node to another. The kind says what a body is; an older node answers
+// a kind that it does not know with an error.
+type Codec struct{}
+
+// The kinds of messages to device actors.
+const (
+	kindFrame        = "frame"
+	kindTransmission = "transmission"
+	kindReload       = "reload"
+	kindPush         = "push"
+	kindFail         = "fail"
+	kindSetSession   = "set_session"
+	kindReset        = "reset"
+	kindQueue        = "queue"
+	kindState        = "state"
+	kindSimulate     = "simulate"
+	kindDelete       = "delete"
+	kindForget       = "forget"
+)
+
+// Encode gives kind and body of a message; an error if it is not for another node.
+func (Codec) Encode(message any) (kind string, body []byte, err error) {
+	var m proto.Message
+	switch c := message.(type) {
+	case *DeliverFrame:
+		f := wireFrame(&c.Frame)
+		f.Join = c.Join
+		kind, m = kindFrame, f
+	case transmission:
+		kind, m = kindTransmission, &wire.TransmissionReport{SessionSeq: c.SessionSeq, FCnt: c.FCnt, Result: string(c.Err), Missed: c.Missed, Now: unixNano(c.Now), CorrelationIds: c.IDs}
+	case device.PushDownlinks:
+		kind = kindPush
+		m, err = wireDownlinks(c.Items, c.Replace, c.Now, c.IDs, c.Random, nil)
+	case device.FailDownlinks:
+		kind = kindFail
+		m, err = wireDownlinks(c.Items, false, c.Now, c.IDs, c.Random, c.Reason)
+	case device.SetSession:
+		kind, m = kindSetSession, &wire.SetSession{SessionKeyId: c.KeyID, DevAddr: c.DevAddr[:], NwkSKey: keyBytes(c.NwkSKey), AppSKey: keyBytes(c.AppSKey),
+			LastFCntUp: c.LastFCntUp, HasFCntUp: c.HasFCntUp, LastFCntDown: c.LastFCntDown, Now: unixNano(c.Now), Random: c.Random}
+	case simulate:
+		body, err = json.Marshal(c.up)
+		return kindSimulate, body, err
+	default:
+		for kind, bare := range bareMessages {
+			if bare == message {
+				return kind, nil, nil
+			}
+		}
+		return "", nil, messages.Errorf(messages.CodeInternal, "unknown_command", "%T is not for another node", message)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	body, err = proto.Marshal(m)
+	return kind, body, err
+}
+
+// bareMessages have no body.
+var bareMessages = map[string]any{
+	kindReload: reloadProfile{}, kindReset: device.Reset{}, kindQueue: readQueue{}, kindState: readState{}, kindDelete: deleteState{}, kindForget: forgetState{},
+}
+
+// Decode is the inverse of Encode.
+func (Codec) Decode(kind string, body []byte) (any, error) {
+	switch kind {
+	case kindFrame:
+		f, err := parse(body, &wire.Frame{})
+		if err != nil {
+			return nil, err
+		}
+		if len(f.Rx) == 0 {
+			return nil, messages.Invalid("malformed_message", "a frame without a reception came from another node")
+		}
+		return &DeliverFrame{Frame: frameOf(f), Join: f.Join}, nil
+	case kindTransmission:
+		r, err := parse(body, &wire.TransmissionReport{})
+		if err != nil {
+			return nil, err
+		}
+		return transmission{device.ReportTransmission{SessionSeq: r.SessionSeq, FCnt: r.FCnt, Err: messages.TxError(r.Result), Missed: r.Missed, Now: timeOf(r.Now), IDs: r.CorrelationIds}}, nil
+	case kindPush, kindFail:
+		return decodeDownlinks(kind, body)
+	case kindSetSession:
+		s, err := parse(body, &wire.SetSession{})
+		if err != nil {
+			return nil, err
+		}
+		out := device.SetSession{KeyID: s.SessionKeyId, LastFCntUp: s.LastFCntUp, HasFCntUp: s.HasFCntUp, LastFCntDown: s.LastFCntDown, Now: timeOf(s.Now), Random: s.Random}
+		copy(out.DevAddr[:], s.DevAddr)
+		copy(out.NwkSKey[:], s.NwkSKey)
+		copy(out.AppSKey[:], s.AppSKey)
+		return out, nil
+	case kindSimulate:
+		var up v3.ApplicationUp
+		if err := json.Unmarshal(body, &up); err != nil {
+			return nil, malformed(err)
+		}
+		return simulate{up}, nil
+	}
+	if m, ok := bareMessages[kind]; ok {
+		return m, nil
+	}
+	return nil, messages.Errorf(messages.CodeUnavailable, "unknown_message", "this node does not know messages of kind %.40q: update all nodes to one version", kind)
+}
+
+// Repeatable says whether a command may be sent again when it is not known whether it arrived.
+func (Codec) Repeatable(kind string) bool { return kind != kindSimulate }
+
+// EncodeAnswer gives the form of what a device actor answered to a message of the kind.
+func (Codec) EncodeAnswer(kind string, value any) ([]byte, error) {
+	switch kind {
+	case kindQueue:
+		items, ok := value.([]messages.Downlink)
+		if !ok {
+			return nil, fmt.Errorf("answer to %s is a %T", kind, value)
+		}
+		m, err := wireDownlinks(items, false, time.Time{}, nil, "", nil)
+		if err != nil {
+			return nil, err
+		}
+		return proto.Marshal(m)
+	case kindState:
+		return json.Marshal(value)
+	}
+	return nil, nil // that it was done is all there is to say
+}
+
+// DecodeAnswer is the inverse of EncodeAnswer.
+func (Codec) DecodeAnswer(kind string, body []byte) (any, error) {
+	switch kind {
+	case kindQueue:
+		m, err := parse(body, &wire.Downlinks{})
+		if err != nil {
+			return nil, err
+		}
+		return downlinksOf(m)
+	case kindState:
+		var out v3.EndDevice
+		if err := json.Unmarshal(body, &out); err != nil {
+			return nil, malformed(err)
+		}
+		return out, nil
+	}
+	return nil, nil
+}
+
+func decodeDownlinks(kind string, body []byte) (any, error) {
+	m, err := parse(body, &wire.Downlinks{})
+	if err != nil {
+		return nil, err
+	}
+	items, err := downlinksOf(m)
+	if err != nil {
+		return nil, err
+	}
+	if kind == kindPush {
+		return device.PushDownlinks{Items: items, Replace: m.Replace, Now: timeOf(m.Now), IDs: m.CorrelationIds, Random: m.Random}, nil
+	}
+	reason := messages.Errorf(messages.CodeInternal, "internal", "internal error")
+	if r := m.Reason; r != nil {
+		reason = &messages.Error{Code: messages.Code(r.Code), Name: r.Name, Message: r.Message}
+	}
+	return device.FailDownlinks{Items: items, Reason: reason, Now: timeOf(m.Now), IDs: m.CorrelationIds, Random: m.Random}, nil
+}
+
+func wireDownlinks(items []messages.Downlink, replace bool, now time.Time, ids []string, random string, reason *messages.Error) (*wire.Downlinks, error) {
+	out := &wire.Downlinks{Replace: replace, Now: unixNano(now), CorrelationIds: ids, Random: random}
+	if reason != nil {
+		out.Reason = &wire.Error{Code: int32(reason.Code), Name: reason.Name, Message: reason.Message}
+	}
+	for i := range items {
+		b, err := json.Marshal(&items[i])
+		if err != nil {
+			return nil, messages.Invalid("invalid_downlink", "downlink can't be written as JSON: %w", err)
+		}
+		out.Items = append(out.Items, b)
+	}
+	return out, nil
+}
+
+func downlinksOf(m *wire.Downlinks) ([]messages.Downlink, error) {
+	out := make([]messages.Downlink, len(m.Items))
+	for i, b := range m.Items {
+		if err := json.Unmarshal(b, &out[i]); err != nil {
+			return nil, malformed(err)
+		}
+	}
+	return out, nil
+}
+
+func parse[M proto.Message](body []byte, m M) (M, error) {
+	if err := proto.Unmarshal(body, m); err != nil {
+		return m, malformed(err)
+	}
+	return m, nil
+}
+
+func malformed(err error) error {
+	return messages.Invalid("malformed_message", "a message of another node can't be read: %w", err)
+}
+
+func keyBytes(k messages.Key) []byte {
+	if k.IsZero() {
+		return nil
+	}
+	return k[:]
+}
+
+// unixNano and timeOf keep the zero time.
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func timeOf(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}

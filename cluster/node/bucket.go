@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// openBucket opens or creates the bucket of the members. Everything in it expires after an hour: who lives renews, and who was removed or
+// has left needs no other end.
+func openBucket(ctx context.Context, js jetstream.JetStream, namespace string, replicas int) (jetstream.KeyValue, error) {
+	name := namespace + "_MEMBERS"
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, Description: "The nodes of a Lorikeet cluster", History: 1,
+			TTL: keepRemoved, Storage: jetstream.FileStorage, Replicas: replicas})
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			kv, err = js.KeyValue(ctx, name) // another node was faster
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s of the cluster's members: %w", name, err)
+	}
+	return kv, nil
+}
+
+// decodeRecord reads an entry of the bucket; nil stands for a key that was deleted.
+func decodeRecord(e jetstream.KeyValueEntry) (*record, error) {
+	if e.Operation() != jetstream.KeyValuePut {
+		return nil, nil
+	}
+	r := &record{}
+	if err := json.Unmarshal(e.Value(), r); err != nil {
+		return nil, fmt.Errorf("record of member %s: %w", e.Key(), err)
+	}
+	return r, nil
+}
+
+func encodeRecord(r record) []byte {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings, numbers and a time of this century
+	}
+	return b
+}
+
+// readAll shows every record of the bucket to see.
+func readAll(ctx context.Context, kv jetstream.KeyValue, see func(jetstream.KeyValueEntry)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := kv.WatchAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Stop() }() // it ends with ctx in any case
+	for {
+		select {
+		case e, ok := <-w.Updates():
+			if !ok {
+				return errors.New("the watch of the cluster's members ended")
+			}
+			if e == nil {
+				return nil
+			}
+			see(e)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

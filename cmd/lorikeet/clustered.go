@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"lorikeet/actors"
+	"lorikeet/cluster"
+	"lorikeet/cluster/node"
+	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
+	"lorikeet/persistence"
+	"lorikeet/persistence/jetstream"
+	"lorikeet/persistence/jetstream/natsserver"
+)
+
+// protocol is raised when nodes of the version before can't work with those of this one any more; both still accept each other.
+const (
+	protocol       = 1
+	oldestProtocol = 1
+)
+
+// The kinds of messages that nodes send each other, beside those to devices.
+const (
+	kindPaths        = "gateway_paths"
+	kindRelease      = "release_integrations"
+	kindHealth       = "integration_health"
+	kindGatewayStats = "gateway_stats"
+	kindNodeStats    = "node_stats"
+)
+
+// clustered is what a node has that is one of many.
+type clustered struct {
+	name     string
+	embedded *natsserver.Server
+	nats     *nats.Conn
+	store    *jetstream.Store
+	shared   *cluster.Shared
+	relay    *actors.Relay
+	paths    *paths
+	node     *node.Node
+	lost     atomic.Bool // the node is no member any more
+}
+
+// openSharedStore reaches NATS, or starts the embedded one, and opens the store of the cluster.
+func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err error) {
+	c := &clustered{name: s.cfg.Cluster.Node}
+	s.clustered = c
+	if c.name == "" {
+		if c.name, err = os.Hostname(); err != nil {
+			return fmt.Errorf("cluster.node: give this node a name: %w", err)
+		}
+	}
+	if s.cfg.embedded() {
+		err = s.startNATS(ctx)
+	} else {
+		c.nats, err = jetstream.Connect(jetstream.Options{
+			URLs: split(s.cfg.Cluster.URL), Name: "lorikeet " + c.name, CredentialsFile: s.cfg.NATS.Credentials, NKeySeedFile: s.cfg.NATS.NKey, User: s.cfg.NATS.User,
+			Password: string(s.cfg.NATS.Password), Token: string(s.cfg.NATS.Token), CAFile: s.cfg.NATS.CA, CertFile: s.cfg.NATS.Cert, KeyFile: s.cfg.NATS.Key,
+			OnState: s.natsState,
+		})
+	}
+	if err != nil {
+		return err
+	}
+	c.store, err = jetstream.Open(ctx, jetstream.Config{
+		Conn: c.nats, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
+		Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.store = c.store
+	return nil
+}
+
+func (s *server) startNATS(ctx context.Context) (err error) {
+	c, e := s.clustered, s.cfg.Embedded
+	c.embedded, err = natsserver.Start(ctx, natsserver.Config{
+		Name: c.name, ClusterName: s.cfg.Cluster.Namespace, StoreDir: filepath.Join(s.cfg.Data, "nats"), Listen: e.Listen, ClusterListen: e.ClusterListen,
+		Routes: split(e.Peers), Secret: string(e.Secret), Logger: s.log.With("component", "nats"),
+	})
+	if err != nil {
+		return err
+	}
+	c.nats, err = jetstream.Connect(jetstream.Options{Name: "lorikeet " + c.name, InProcess: c.embedded.ClientOptions(), OnState: s.natsState})
+	return err
+}
+
+// natsState logs what becomes of the connection.
+func (s *server) natsState(err error) {
+	if err != nil {
+		s.log.Warn("connection to NATS is lost; trying to connect again", "component", "nats", "err", err)
+		return
+	}
+	s.log.Info("connection to NATS is back", "component", "nats")
+}
+
+// replicas is how many copies new streams get; 0 leaves those that there are as they are.
+func (s *server) replicas() int {
+	if n := s.cfg.Cluster.Replicas; n != 0 || !s.cfg.embedded() {
+		return n
+	}
+	if len(split(s.cfg.Embedded.Peers)) >= 3 {
+		return 3
+	}
+	return 1
+}
+
+// split reads a list with commas.
+func split(list string) (out []string) {
+	for part := range strings.SplitSeq(list, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// joinCluster builds the directory and becomes a member that owns nothing yet.
+func (s *server) joinCluster(ctx context.Context, cfg *actors.DeviceConfig) (err error) {
+	c := s.clustered
+	if c.shared, err = cluster.OpenShared(ctx, c.store, s.log.With("component", "directory")); err != nil {
+		return err
+	}
+	s.directory = c.shared.Directory
+	c.paths = startPaths(c.name, time.Now, func(body []byte) { c.node.TellNodes(kindPaths, body) })
+	c.relay = actors.NewRelay(actors.RelayConfig{
+		Node: c.name, Local: s.transmitter, NodeOf: c.nodeOf, Clock: time.Now, Log: s.log.With("component", "transmitter"),
+		Ask: func(ctx context.Context, to, kind string, body []byte) ([]byte, error) {
+			return c.node.AskNode(ctx, to, kind, body)
+		},
+	})
+	cfg.Index, cfg.Transmitter = c.shared, c.relay
+	js, err := natsjs.New(c.nats)
+	if err != nil {
+		return err
+	}
+	c.node, err = node.Start(ctx, node.Config{
+		Name: c.name, Listen: s.cfg.Cluster.Listen, Advertise: s.advertise(), TLS: s.clusterTLS(), JetStream: js, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(),
+		Lease: s.cfg.Cluster.Lease, SuspendLimit: s.cfg.Cluster.SuspendLimit, Version: buildVersion(), Protocol: protocol, OldestProtocol: oldestProtocol,
+		OnLost: func(err error) { c.lost.Store(true); s.failed <- lostError{err} },
+		Codec:  actors.Codec{}, Handlers: s.nodeHandlers(), IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now, Log: s.log.With("component", "cluster"), Registerer: s.metrics,
+	}, func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })
+	if err != nil {
+		return err
+	}
+	s.router = c.node
+	return nil
+}
+
+// lostError ends a node that lost its place in the cluster; a supervisor starts it anew.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// exitLost is the exit code of a node that lost its place: EX_TEMPFAIL of sysexits.h.
+const exitLost = 75
+
+// advertise is how the other nodes reach this one.
+func (s *server) advertise() string {
+	if s.cfg.Cluster.Advertise != "" {
+		return s.cfg.Cluster.Advertise
+	}
+	host, port, err := net.SplitHostPort(s.cfg.Cluster.Listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		if name, err := os.Hostname(); err == nil {
+			return net.JoinHostPort(name, port)
+		}
+	}
+	return s.cfg.Cluster.Listen
+}
+
+func (s *server) clusterTLS() *node.TLS {
+	cfg := s.cfg.Cluster
+	if cfg.TLSCert == "" {
+		return nil
+	}
+	return &node.TLS{CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, CAFile: cfg.TLSCA}
+}
+
+// nodeOf is where the downlink path of a radio gateway ends; false if that is not known or the node is gone.
+func (c *clustered) nodeOf(eui messages.EUI64) (string, bool) {
+	name, ok := c.paths.nodeOf(eui)
+	if !ok || name != c.name && !slices.ContainsFunc(c.node.Members(), func(m node.Member) bool { return m.Name == name }) {
+		return "", false
+	}
+	return name, true
+}
+
+// nodeHandlers answers what other nodes ask of this one.
+func (s *server) nodeHandlers() map[string]node.Handler {
+	return map[string]node.Handler{
+		actors.KindTransmit: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+			return s.clustered.relay.HandleTransmit(ctx, body)
+		},
+		kindPaths: func(_ context.Context, from string, body []byte) ([]byte, error) {
+			s.clustered.paths.heard(from, body)
+			return nil, nil
+		},
+		kindRelease: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+			var keys []string
+			if err := json.Unmarshal(body, &keys); err != nil {
+				return nil, messages.Invalid("malformed_message", "list of integrations of another node: %w", err)
+			}
+			s.connector.release(ctx, keys)
+			return nil, nil
+		},
+		kindHealth: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
+			return s.localHealth(ctx, string(body)), nil
+		},
+		kindGatewayStats: func(_ context.Context, _ string, body []byte) ([]byte, error) {
+			if len(body) != 8 {
+				return nil, messages.Invalid("malformed_message", "EUI of another node")
+			}
+			stats, ok := s.localGatewayStats(messages.EUI64(body))
+			if !ok {
+				return nil, nil
+			}
+			return json.Marshal(stats)
+		},
+		kindNodeStats: func(context.Context, string, []byte) ([]byte, error) { return json.Marshal(s.nodeStats()) },
+	}
+}
+
+// owns and takeOver make the cluster the placement of integrations.
+func (c *clustered) owns(key string) bool { return c.node.OwnsKey(key) }
+
+func (c *clustered) takeOver(ctx context.Context, keys []string) {
+	body, err := json.Marshal(keys)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, m := range c.node.Members() {
+		if !m.Self {
+			all.Go(func() { _, _ = c.node.AskNode(ctx, m.Name, kindRelease, body) }) // a node that does not answer is about to be removed
+		}
+	}
+	all.Wait()
+}
+
+// askOwner asks the node that runs an integration for its health.
+func (s *server) askOwner(ctx context.Context, key string) json.RawMessage {
+	owner := s.clustered.node.OwnerOfKey(key)
+	if owner == "" || owner == s.clustered.name {
+		return s.localHealth(ctx, key)
+	}
+	body, err := s.clustered.node.AskNode(ctx, owner, kindHealth, []byte(key))
+	if err != nil || len(body) == 0 {
+		return nil
+	}
+	return body
+}
+
+// remoteGatewayStats asks the node where the radio gateway is connected.
+func (s *server) remoteGatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {
+	var out v3.GatewayConnectionStats
+	name, ok := s.clustered.nodeOf(eui)
+	if !ok || name == s.clustered.name {
+		return out, false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	body, err := s.clustered.node.AskNode(ctx, name, kindGatewayStats, eui[:])
+	if err != nil || len(body) == 0 {
+		return out, false
+	}
+	return out, json.Unmarshal(body, &out) == nil
+}
+
+func (s *server) nodeStats() messages.NodeStats {
+	out := messages.NodeStats{DevicesAwake: s.router.Alive(), DevicesKnown: s.directory.Len(), FramesInFlight: s.ingress.InFlight(), Integrations: s.connector.count()}
+	if s.clustered != nil {
+		out.RadioGateways = s.clustered.paths.here()
+	}
+	return out
+}
+
+// clusterStatus is what GET /api/v3/cluster shows.
+func (s *server) clusterStatus(ctx context.Context) messages.ClusterStatus {
+	if s.clustered == nil {
+		stats := s.nodeStats()
+		name, _ := os.Hostname()
+		return messages.ClusterStatus{Mode: "single", Node: name, Store: "badger", Members: []messages.ClusterMember{{Name: name, Version: buildVersion(), State: "alive", Since: s.startedAt, Figures: &stats}}}
+	}
+	c := s.clustered
+	out := messages.ClusterStatus{Mode: "cluster", Node: c.name, Store: "jetstream"}
+	if err := c.node.Suspended(); err != nil {
+		out.Suspended = err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	members := c.node.Members()
+	out.Members = make([]messages.ClusterMember, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		out.Members[i] = messages.ClusterMember{Name: m.Name, Address: m.Address, Version: m.Version, State: string(m.State), Since: m.Since, LeaseAge: m.LeaseAge.Seconds(), Shards: m.Shards}
+		all.Go(func() {
+			stats, err := c.statsOf(ctx, m, s)
+			if err != nil {
+				out.Members[i].LastError = err.Error()
+				return
+			}
+			out.Members[i].Figures = &stats
+		})
+	}
+	all.Wait()
+	return out
+}
+
+func (c *clustered) statsOf(ctx context.Context, m node.Member, s *server) (stats messages.NodeStats, err error) {
+	if m.Self {
+		return s.nodeStats(), nil
+	}
+	body, err := c.node.AskNode(ctx, m.Name, kindNodeStats, nil)
+	if err == nil {
+		err = json.Unmarshal(body, &stats)
+	}
+	return stats, err
+}
+
+// activate makes the node take its share of devices and integrations.
+func (c *clustered) activate(ctx context.Context, k *connector) error {
+	c.node.OnTopology(func() {
+		k.replace()
+		c.paths.retell()
+	})
+	if err := c.node.Activate(ctx); err != nil {
+		return err
+	}
+	k.replace()
+	return nil
+}
+
+// leave hands over what this node has, and returns when the others have it.
+func (c *clustered) leave(ctx context.Context) error {
+	if c.node == nil || c.lost.Load() {
+		return nil
+	}
+	return errors.Join(c.node.Leave(ctx), c.shared.Flush(ctx))
+}
+
+// stop ends the parts that carry the others.
+func (c *clustered) stop() {
+	if c.paths != nil {
+		c.paths.stop()
+	}
+	if c.relay != nil {
+		c.relay.Close()
+	}
+	if c.shared != nil {
+		c.shared.Close()
+	}
+}
+
+// disconnect comes after the store was closed.
+func (c *clustered) disconnect() {
+	if c.nats != nil {
+		c.nats.Close()
+	}
+	if c.embedded != nil {
+		c.embedded.Close()
+	}
+}

@@ -1,0 +1,98 @@
+package simulator
+
+import (
+	"slices"
+	"time"
+)
+
+// Spread tells how a figure is spread over devices.
+type Spread struct {
+	Devices int     `json:"devices"`
+	Min     Seconds `json:"min_seconds"`
+	Median  Seconds `json:"median_seconds"`
+	P99     Seconds `json:"p99_seconds"`
+	Max     Seconds `json:"max_seconds"`
+}
+
+func spreadOf(d []time.Duration) Spread {
+	if len(d) == 0 {
+		return Spread{}
+	}
+	d = slices.Sorted(slices.Values(d))
+	rank := func(q float64) Seconds { return Seconds(d[min(int(q*float64(len(d))), len(d)-1)]) }
+	return Spread{Devices: len(d), Min: rank(0), Median: rank(0.5), P99: rank(0.99), Max: rank(1)}
+}
+
+// MarkReport is what a Mark meant to the devices.
+type MarkReport struct {
+	Name string `json:"name"`
+	// Outage is by how much the longest time between two acceptances of a device, of those that end after the mark and begin before the next one,
+	// exceeds the interval at which it sends.
+	Outage Spread `json:"outage"`
+	// First is the time from the mark to the first acceptance of each device; FirstOwned that of the devices that the mark names.
+	First      Spread `json:"first_accepted"`
+	FirstOwned Spread `json:"first_accepted_owned"`
+	// Unserved counts devices without any acceptance between the mark and the next one, or the end.
+	Unserved int `json:"unserved"`
+}
+
+// longestGap gives the longest time between two neighbours.
+func longestGap(times []time.Duration) (longest time.Duration) {
+	for i := 1; i < len(times); i++ {
+		longest = max(longest, times[i]-times[i-1])
+	}
+	return longest
+}
+
+// outages measures what devices had to do without. The caller holds j.mu.
+func (j *judge) outages(interval, end time.Duration) (whole Spread, marks []MarkReport) {
+	times := map[string][]time.Duration{}
+	var gaps []time.Duration
+	for name, d := range j.devices {
+		t := slices.Sorted(slices.Values(d.accepted))
+		times[name] = t
+		if len(t) > 0 {
+			gaps = append(gaps, max(longestGap(append(slices.Clone(t), end))-interval, 0))
+		}
+	}
+	for i, m := range j.marks {
+		next := end
+		if i+1 < len(j.marks) {
+			next = j.marks[i+1].at
+		}
+		marks = append(marks, markReport(m, times, next, end, interval))
+	}
+	return spreadOf(gaps), marks
+}
+
+// markReport measures one mark; next is when its time is over, end when the run is.
+func markReport(m timedMark, times map[string][]time.Duration, next, end, interval time.Duration) MarkReport {
+	out := MarkReport{Name: m.Name}
+	var gaps, first, owned []time.Duration
+	for name, t := range times {
+		i, _ := slices.BinarySearch(t, m.at)
+		if i == len(t) || t[i] > next {
+			out.Unserved++
+		}
+		if i < len(t) {
+			first = append(first, t[i]-m.at)
+			if slices.Contains(m.Devices, name) {
+				owned = append(owned, t[i]-m.at)
+			}
+		}
+		from, last := m.at, i // without an acceptance before the mark the gap begins at the mark
+		if i > 0 {
+			from = t[i-1]
+		}
+		for last < len(t) && t[last] <= next {
+			last++
+		}
+		upTo := end // a gap that is open at the next mark began here and ends where it ends
+		if last < len(t) {
+			upTo = t[last]
+		}
+		gaps = append(gaps, max(longestGap(append(append([]time.Duration{from}, t[i:last]...), upTo))-interval, 0))
+	}
+	out.Outage, out.First, out.FirstOwned = spreadOf(gaps), spreadOf(first), spreadOf(owned)
+	return out
+}

@@ -1,0 +1,416 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"lorikeet/cmd/lorikeet/simulator"
+)
+
+// leaseLost is the exit code of a node that may no longer act for the cluster. Its supervisor starts it again.
+const leaseLost = 75
+
+// place is where a node runs and listens. Ports are fixed, so that a node is found again after a restart.
+type place struct {
+	prefix                   []string // see process.prefix
+	rest, mqtt, udp, cluster string   // host:port
+}
+
+// onLoopback gives a place with free ports on this machine.
+func onLoopback(t testing.TB) place {
+	t.Helper()
+	ports := make([]string, 4)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all are held until all are known
+		ports[i] = l.Addr().String()
+	}
+	return place{rest: ports[0], mqtt: ports[1], udp: ports[2], cluster: ports[3]}
+}
+
+// node is one Lorikeet of a cluster, under a supervisor that starts it again when it ends, as an init system does.
+type node struct {
+	name string
+	c    *nodes
+	env  []string
+	done chan struct{} // closed when the supervisor has ended
+
+	mu       sync.Mutex
+	p        *process
+	place    place
+	ready    bool
+	held     bool // it is not started again while this is set
+	expected bool // the end of the present process is our doing
+	starts   int
+	logs     []*lockedBuffer // of each start
+	wake     chan struct{}   // held has changed
+}
+
+// nodes is a cluster as seen from outside.
+type nodes struct {
+	t    testing.TB
+	dir  string
+	ctx  context.Context
+	env  []string // of every node
+	all  []*node
+	mu   sync.Mutex
+	odd  []string // ends of processes that nobody expects
+	ends map[int]int
+}
+
+const clusterKEK = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+// startNodes starts a cluster on the NATS servers at url, a node in each place, and waits until all are ready.
+func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes {
+	t.Helper()
+	dir := t.TempDir() // before the clean-up that ends the nodes, so that it is removed after them
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: []string{"LORIKEET_CLUSTER_URL=" + url, "LORIKEET_CLUSTER_LEASE=2s",
+		fmt.Sprintf("LORIKEET_CLUSTER_REPLICAS=%d", replicas), "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK}}
+	t.Cleanup(func() {
+		cancel()
+		for _, n := range c.all {
+			n.signal(syscall.SIGCONT)
+			n.signal(syscall.SIGKILL)
+			<-n.done
+		}
+		if t.Failed() {
+			for _, n := range c.all {
+				n.show()
+			}
+		}
+	})
+	for _, p := range places {
+		c.add(p)
+	}
+	c.waitReady()
+	return c
+}
+
+// add starts one more node.
+func (c *nodes) add(at place) *node {
+	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster)
+	c.all = append(c.all, n)
+	go n.supervise(filepath.Join(c.dir, n.name))
+	return n
+}
+
+func (n *node) supervise(dir string) {
+	defer close(n.done)
+	for n.c.ctx.Err() == nil {
+		n.mu.Lock()
+		held := n.held
+		n.mu.Unlock()
+		if held {
+			select {
+			case <-n.wake:
+			case <-n.c.ctx.Done():
+			}
+			continue
+		}
+		p := &process{t: n.c.t, dir: dir, prefix: n.place.prefix, rest: n.place.rest, mqtt: n.place.mqtt, udp: n.place.udp}
+		n.mu.Lock()
+		n.p, n.expected = p, false
+		n.starts++
+		n.mu.Unlock()
+		err := n.launch(p)
+		if err != nil {
+			n.pause() // e.g. it can't reach NATS
+			continue
+		}
+		n.set(true)
+		err = <-p.ended
+		n.set(false)
+		n.ended(err)
+		n.pause()
+	}
+}
+
+// launch starts the process. The log is kept for the end of the test.
+func (n *node) launch(p *process) error {
+	err := p.launch(n.env...)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p.log != nil {
+		n.logs = append(n.logs, p.log)
+	}
+	if running := p.running.Load(); n.c.ctx.Err() != nil && running != nil {
+		_ = running.Kill() // the test ended meanwhile
+	}
+	return err
+}
+
+// pause is the time that a supervisor leaves between two starts.
+func (n *node) pause() {
+	t := time.NewTimer(500 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-n.c.ctx.Done():
+	}
+}
+
+func (n *node) set(ready bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ready = ready
+}
+
+// ended notes how a process ended that had been ready.
+func (n *node) ended(err error) {
+	n.mu.Lock()
+	expected, log := n.expected, n.p.log
+	n.mu.Unlock()
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	}
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.c.ends[code]++
+	if n.c.ctx.Err() == nil && !expected && code != leaseLost {
+		n.c.odd = append(n.c.odd, fmt.Sprintf("node %s ended by itself with %d (%v):\n%s", n.name, code, err, tail(log.String())))
+	}
+}
+
+// signal sends a signal to the process of the node if there is one.
+func (n *node) signal(s syscall.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.p == nil {
+		return
+	}
+	if s == syscall.SIGKILL || s == syscall.SIGTERM {
+		n.expected = true
+	}
+	if running := n.p.running.Load(); running != nil {
+		_ = running.Signal(s) // fails if it has ended
+	}
+}
+
+// hold keeps the node from being started again; release ends that.
+func (n *node) hold() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = true
+}
+
+func (n *node) release() {
+	n.mu.Lock()
+	n.held = false
+	n.mu.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (n *node) isReady() (starts int, ready bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.starts, n.ready
+}
+
+// show writes the end of the node's logs.
+func (n *node) show() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, log := range n.logs {
+		n.c.t.Logf("log of node %s, start %d:\n%s", n.name, i+1, tail(log.String()))
+	}
+}
+
+func tail(log string) string {
+	const limit = 4 << 10
+	if len(log) > limit {
+		return "…" + log[len(log)-limit:]
+	}
+	return log
+}
+
+// waitReady returns when every node that is not held back is ready.
+func (c *nodes) waitReady() {
+	c.t.Helper()
+	c.until("all nodes ready", func() bool {
+		for _, n := range c.all {
+			n.mu.Lock()
+			waiting := !n.held && !n.ready
+			n.mu.Unlock()
+			if waiting {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// until waits for a condition, within limits.
+func (c *nodes) until(what string, done func() bool) {
+	c.t.Helper()
+	tick, limit := time.NewTicker(20*time.Millisecond), time.After(2*patience)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			c.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// addresses gives one kind of address of all nodes, with commas between.
+func (c *nodes) addresses(scheme string, of func(place) string) string {
+	var out []string
+	for _, n := range c.all {
+		out = append(out, scheme+of(n.place))
+	}
+	return strings.Join(out, ",")
+}
+
+func (c *nodes) api() *simulator.Client {
+	return simulator.NewClient(c.addresses("http://", func(p place) string { return p.rest }), adminKey)
+}
+
+// checkEnds fails the test if a node ended in a way that it must not.
+func (c *nodes) checkEnds() {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, text := range c.odd {
+		c.t.Error(text)
+	}
+}
+
+// load is what the simulator does with a cluster, and what it knows so far.
+type load struct {
+	c     *nodes
+	cfg   simulator.Config
+	marks chan simulator.Mark
+	stop  chan struct{}
+	done  chan simulator.Report
+	out   *lockedBuffer
+
+	mu       sync.Mutex
+	accepted map[string]int
+}
+
+// startLoad lets devices send until the load is finished. webhooks is the address that the nodes reach.
+func (c *nodes) startLoad(webhooks string, devices int, rate float64, change func(*simulator.Config)) *load {
+	l := &load{c: c, marks: make(chan simulator.Mark), stop: make(chan struct{}), done: make(chan simulator.Report, 1), out: &lockedBuffer{}, accepted: map[string]int{}}
+	cfg := simulator.DefaultConfig()
+	cfg.UDP, cfg.HTTP = c.addresses("", func(p place) string { return p.udp }), c.addresses("http://", func(p place) string { return p.rest })
+	cfg.MQTT, cfg.AdminKey, cfg.ApplicationID = c.addresses("tcp://", func(p place) string { return p.mqtt }), adminKey, "cluster-app"
+	cfg.Devices, cfg.Rate, cfg.Duration, cfg.Activation, cfg.Gateways, cfg.Copies = devices, rate, time.Hour, simulator.ABP, 6, 2
+	cfg.Confirmed, cfg.DownlinkEvery, cfg.KeepAlive, cfg.Drain = 0.3, 10, time.Second, 20*time.Second
+	cfg.WebhookListen, cfg.Marks, cfg.Stop = webhooks, l.marks, l.stop
+	cfg.Accepted = func(device string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.accepted[device]++
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	l.cfg = cfg
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.t.Cleanup(cancel)
+	go func() {
+		r, err := simulator.Run(ctx, cfg, l.out)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			c.t.Errorf("simulator: %v\n%s", err, l.out)
+		}
+		l.done <- r
+	}()
+	return l
+}
+
+// waitEach returns when n more uplinks of each device are known to be accepted than now.
+func (l *load) waitEach(n int) {
+	l.c.t.Helper()
+	l.mu.Lock()
+	before := map[string]int{}
+	for device, count := range l.accepted {
+		before[device] = count
+	}
+	l.mu.Unlock()
+	l.c.until(fmt.Sprintf("%d more uplinks of each device accepted", n), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.accepted) < l.cfg.Devices {
+			return false
+		}
+		for device, count := range l.accepted {
+			if count < before[device]+n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// mark says that something is done to the cluster now. devices are those in question, nil if they are not known.
+func (l *load) mark(name string, devices []string) {
+	l.c.t.Helper()
+	select {
+	case l.marks <- simulator.Mark{Name: name, At: time.Now(), Devices: devices}:
+	case <-l.c.ctx.Done():
+	case <-time.After(patience):
+		l.c.t.Fatal("the simulator does not run")
+	}
+}
+
+// finish ends the load, waits for the last events and gives the verdict.
+func (l *load) finish() simulator.Report {
+	l.c.t.Helper()
+	close(l.stop)
+	select {
+	case r := <-l.done:
+		return r
+	case <-time.After(l.cfg.Drain + patience):
+		l.c.t.Fatal("the simulator does not end")
+		return simulator.Report{}
+	}
+}
+
+// check fails the test if the report says that something was lost, repeated or used twice.
+func (l *load) check(r simulator.Report) {
+	t := l.c.t
+	t.Helper()
+	for _, p := range r.Problems() {
+		t.Error(p)
+	}
+	if r.Verdict == nil || r.Verdict.Accepted == 0 || r.Acks == 0 || r.PushedReceived == 0 {
+		t.Error("the load proves nothing: no uplink accepted, acknowledged or answered")
+	}
+	if t.Failed() || testing.Verbose() {
+		var text strings.Builder
+		if err := r.WriteTable(&text); err != nil {
+			t.Error(err)
+		}
+		t.Log(text.String())
+	}
+}
+
+// environment gives an environment variable or a default.
+func environment(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}

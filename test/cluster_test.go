@@ -1,0 +1,44 @@
+package test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"lorikeet/cmd/lorikeet/simulator"
+)
+
+// startJetStream runs a NATS server that keeps what it acknowledged.
+func startJetStream(t testing.TB) (url string) {
+	t.Helper()
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s.ClientURL()
+}
+
+// TestKilledNodeOfThreeLosesNothing kills one of three nodes with SIGKILL under load; its supervisor starts it again. No accepted uplink may be lost or
+// published under two ids, and no FCntDown used for two contents. (make cluster-faults does this and more to larger clusters.)
+func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
+	t.Parallel()
+	c := startNodes(t, startJetStream(t), 1, onLoopback(t), onLoopback(t), onLoopback(t))
+	l := c.startLoad("127.0.0.1:0", 20, 20, func(cfg *simulator.Config) { cfg.KeepAlive = 200 * time.Millisecond })
+	l.waitEach(3)
+	victim := c.all[0]
+	starts, _ := victim.isReady()
+	l.mark("kill -9", nil)
+	victim.signal(syscall.SIGKILL)
+	l.waitEach(2)
+	c.until("the node runs again", func() bool { again, ready := victim.isReady(); return ready && again > starts })
+	l.waitEach(2)
+	l.check(l.finish())
+	c.checkEnds()
+}

