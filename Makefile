@@ -1,16 +1,18 @@
 # Everything needs Go and nothing else; tools are pinned here and run by the Go command.
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
-BUF         = github.com/bufbuild/buf/cmd/buf@v1.75.0
-VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-FUZZTIME   ?= 20s
-BENCHTIME  ?= 20s
-ARGS       ?=
+STATICCHECK   = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+BUF           = github.com/bufbuild/buf/cmd/buf@v1.75.0
+VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME     ?= 20s
+BENCHTIME    ?= 20s
+ARGS         ?=
+FAULTS_TABLE ?=
+FAULTS_ONLY  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race thorough e2e fuzz lint generate check bench demo run
+.PHONY: help build test race thorough e2e fuzz lint generate check bench cluster-faults demo run
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/lorikeet, with the version from git
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/lorikeet ./cmd/lorikeet
@@ -53,6 +55,10 @@ check: test generate lint ## all of it, and that nothing generated or listed is 
 bench: build ## uplinks a second through the whole server, and what each part costs
 	go test -run '^$$' -bench . -benchmem -benchtime 2s ./messages/... ./actors/... ./formatters/... ./persistence/... ./gateways/...
 	LORIKEET_BENCH_TIME=$(BENCHTIME) go test -count=1 -v -run '^$$' -bench BenchmarkServer -benchtime 1x ./test/...
+
+cluster-faults: ## kill, stop and cut off nodes and NATS servers of a cluster under load; needs Linux and root. FAULTS_TABLE=file keeps the table, FAULTS_ONLY=text picks scenarios
+	go vet -tags faults ./test
+	LORIKEET_FAULTS_TABLE="$(abspath $(FAULTS_TABLE))" LORIKEET_FAULTS_ONLY="$(FAULTS_ONLY)" go test -tags faults -count=1 -timeout 40m -v -run '^TestClusterFaults$$' ./test
 
 demo: build ## a server with simulated devices; prints decoded events and the lines to try
 	./bin/lorikeet demo $(ARGS)

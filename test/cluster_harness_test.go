@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -310,7 +309,8 @@ type load struct {
 	accepted map[string]int
 }
 
-// startLoad lets devices send until the load is finished. webhooks is the address that the nodes reach.
+// startLoad lets devices send until the load is finished. webhooks is the address that the nodes reach. A device must not send before the windows of its
+// last uplink are closed, else answers may overtake each other: leave each 3 s.
 func (c *nodes) startLoad(webhooks string, devices int, rate float64, change func(*simulator.Config)) *load {
 	l := &load{c: c, marks: make(chan simulator.Mark), stop: make(chan struct{}), done: make(chan simulator.Report, 1), out: &lockedBuffer{}, accepted: map[string]int{}}
 	cfg := simulator.DefaultConfig()
@@ -364,11 +364,11 @@ func (l *load) waitEach(n int) {
 	})
 }
 
-// mark says that something is done to the cluster now. devices are those in question, nil if they are not known.
-func (l *load) mark(name string, devices []string) {
+// mark says that something is done to the cluster now.
+func (l *load) mark(name string) {
 	l.c.t.Helper()
 	select {
-	case l.marks <- simulator.Mark{Name: name, At: time.Now(), Devices: devices}:
+	case l.marks <- simulator.Mark{Name: name, At: time.Now()}:
 	case <-l.c.ctx.Done():
 	case <-time.After(patience):
 		l.c.t.Fatal("the simulator does not run")
@@ -405,12 +405,4 @@ func (l *load) check(r simulator.Report) {
 		}
 		t.Log(text.String())
 	}
-}
-
-// environment gives an environment variable or a default.
-func environment(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }

@@ -30,13 +30,13 @@ func startJetStream(t testing.TB) (url string) {
 func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
 	t.Parallel()
 	c := startNodes(t, startJetStream(t), 1, onLoopback(t), onLoopback(t), onLoopback(t))
-	l := c.startLoad("127.0.0.1:0", 20, 20, func(cfg *simulator.Config) { cfg.KeepAlive = 200 * time.Millisecond })
-	l.waitEach(3)
+	l := c.startLoad("127.0.0.1:0", 60, 20, func(cfg *simulator.Config) { cfg.KeepAlive = 200 * time.Millisecond })
+	l.waitEach(1)
 	victim := c.all[0]
 	starts, _ := victim.isReady()
-	l.mark("kill -9", nil)
+	l.mark("kill -9")
 	victim.signal(syscall.SIGKILL)
-	l.waitEach(2)
+	l.waitEach(1)
 	c.until("the node runs again", func() bool { again, ready := victim.isReady(); return ready && again > starts })
 	l.waitEach(2)
 	l.check(l.finish())

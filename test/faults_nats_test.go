@@ -106,14 +106,15 @@ func busiestLeader(t testing.TB, url string) (server, stream string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var most uint64
-	for info := range js.Streams() {
-		if info.State.Msgs >= most && info.Cluster != nil && !strings.HasPrefix(info.Config.Name, "KV_") {
-			most, server, stream = info.State.Msgs, info.Cluster.Leader, info.Config.Name
+	c := &nodes{t: t}
+	c.until("a stream has a leader", func() bool {
+		var most uint64
+		for info := range js.Streams() {
+			if info.State.Msgs >= most && info.Cluster != nil && !strings.HasPrefix(info.Config.Name, "KV_") {
+				most, server, stream = info.State.Msgs, info.Cluster.Leader, info.Config.Name
+			}
 		}
-	}
-	if server == "" {
-		t.Fatal("no stream has a leader")
-	}
+		return server != ""
+	})
 	return server, stream
 }

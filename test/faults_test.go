@@ -4,10 +4,12 @@ package test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,7 +39,8 @@ type rig struct {
 // scenario is one thing that is done to a cluster under load.
 type scenario struct {
 	name string
-	nats int // servers
+	nats int  // servers
+	join bool // the fault comes while devices join; else when all have sent
 	do   func(r *rig)
 }
 
@@ -48,71 +51,101 @@ func hold(d time.Duration) {
 }
 
 var scenarios = []scenario{
-	{"kill -9 of a node", 1, func(r *rig) {
-		r.mark("kill -9", r.all[0])
+	{"kill -9 of a node", 1, false, func(r *rig) {
+		r.load.mark("kill -9")
 		r.all[0].signal(syscall.SIGKILL)
 	}},
-	{"SIGSTOP of a node for 10 s, then SIGCONT", 1, func(r *rig) {
-		r.mark("SIGSTOP", r.all[0])
+	{"kill -9 of one node after the other, six times in all", 1, false, func(r *rig) {
+		for i := range 6 {
+			n := r.all[i%3]
+			r.load.mark("kill -9 " + n.name)
+			r.restart(n, syscall.SIGKILL)
+		}
+	}},
+	{"kill -9 of all nodes at once", 1, false, func(r *rig) {
+		r.load.mark("kill -9")
+		for _, n := range r.all {
+			n.signal(syscall.SIGKILL)
+		}
+	}},
+	{"kill -9 of a node while devices join", 1, true, func(r *rig) {
+		r.load.mark("kill -9")
+		r.all[0].signal(syscall.SIGKILL)
+	}},
+	{"SIGSTOP of a node for 10 s, then SIGCONT", 1, false, func(r *rig) {
+		r.load.mark("SIGSTOP")
 		r.all[0].signal(syscall.SIGSTOP)
 		hold(10 * time.Second)
-		r.load.mark("SIGCONT", nil)
+		r.load.mark("SIGCONT")
 		r.all[0].signal(syscall.SIGCONT)
 	}},
-	{"a node cut off from NATS and the other nodes for 15 s; radio gateways still reach it", 1, func(r *rig) {
-		r.mark("cut", r.all[0])
+	{"a node cut off from NATS and the other nodes for 15 s; radio gateways still reach it", 1, false, func(r *rig) {
+		r.load.mark("cut")
 		r.machines[0].cut(r.t, "back")
 		hold(15 * time.Second)
-		r.load.mark("healed", nil)
+		r.load.mark("healed")
 		r.machines[0].heal(r.t, "back")
 	}},
-	{"a node cut off from everything for 15 s", 1, func(r *rig) {
-		r.mark("cut", r.all[0])
+	{"a node cut off from everything for 15 s", 1, false, func(r *rig) {
+		r.load.mark("cut")
 		r.machines[0].cut(r.t, "back")
 		r.machines[0].cut(r.t, "front")
 		hold(15 * time.Second)
-		r.load.mark("healed", nil)
+		r.load.mark("healed")
 		r.machines[0].heal(r.t, "back")
 		r.machines[0].heal(r.t, "front")
 	}},
-	{"a fourth node joins", 1, func(r *rig) {
+	{"a fourth node joins", 1, false, func(r *rig) {
 		m := newMachine(r.t, "n4", 14)
-		r.load.mark("join", nil)
+		r.load.mark("join")
 		r.machines = append(r.machines, m)
 		r.add(m.place())
 		r.waitReady()
 	}},
-	{"rolling restart of all nodes", 1, func(r *rig) {
+	{"rolling restart of all nodes", 1, false, func(r *rig) {
 		for _, n := range r.all {
-			r.mark("SIGTERM "+n.name, n)
+			r.load.mark("SIGTERM " + n.name)
 			r.restart(n, syscall.SIGTERM)
 			r.load.waitEach(2)
 		}
 	}},
-	{"kill -9 of the NATS server (of three) that leads the busiest stream", 3, func(r *rig) {
+	{"kill -9 of the NATS server (of three) that leads the busiest stream", 3, false, func(r *rig) {
 		name, stream := busiestLeader(r.t, r.natsURL)
 		r.t.Logf("%s leads %s", name, stream)
 		for _, s := range r.nats {
 			if s.name == name {
-				r.load.mark("kill -9 "+name, nil)
+				r.load.mark("kill -9 " + name)
 				s.kill()
 				r.load.waitEach(2)
 				s.start()
 			}
 		}
 	}},
-	{"the only NATS server stands still for 6 s (SIGSTOP)", 1, func(r *rig) {
-		r.load.mark("SIGSTOP", nil)
+	{"the NATS server (of three) that leads the busiest stream is cut off for 15 s", 3, false, func(r *rig) {
+		name, stream := busiestLeader(r.t, r.natsURL)
+		r.t.Logf("%s leads %s", name, stream)
+		for _, s := range r.nats {
+			if s.name == name {
+				r.load.mark("cut " + name)
+				s.cut(r.t, "back")
+				hold(15 * time.Second)
+				r.load.mark("healed")
+				s.heal(r.t, "back")
+			}
+		}
+	}},
+	{"the only NATS server stands still for 6 s (SIGSTOP)", 1, false, func(r *rig) {
+		r.load.mark("SIGSTOP")
 		r.nats[0].signal(syscall.SIGSTOP)
 		hold(6 * time.Second)
-		r.load.mark("SIGCONT", nil)
+		r.load.mark("SIGCONT")
 		r.nats[0].signal(syscall.SIGCONT)
 	}},
-	{"the only NATS server is killed and started 6 s later", 1, func(r *rig) {
-		r.load.mark("kill -9", nil)
+	{"the only NATS server is killed and started 6 s later", 1, false, func(r *rig) {
+		r.load.mark("kill -9")
 		r.nats[0].kill()
 		hold(6 * time.Second)
-		r.load.mark("started", nil)
+		r.load.mark("started")
 		r.nats[0].start()
 	}},
 }
@@ -154,10 +187,24 @@ func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
 		r.machines, places = append(r.machines, m), append(places, m.place())
 	}
 	r.nodes = startNodes(t, r.natsURL, s.nats, places...)
-	r.load = r.startLoad("10.123.0.1:0", 200, 150, func(cfg *simulator.Config) {
+	var joined atomic.Int64
+	r.load = r.startLoad("10.123.0.1:0", 450, 150, func(cfg *simulator.Config) {
+		if s.join {
+			cfg.Activation, cfg.JoinRate, cfg.JoinAttempts = simulator.OTAA, 20, 20
+			cfg.Event = func(topic string, _ []byte) {
+				if strings.HasSuffix(topic, "/join") {
+					joined.Add(1)
+				}
+			}
+		}
+		cfg.Region = simulator.US915 // no duty cycle: more downlinks
 		cfg.Formatter = messages.Formatter{Kind: messages.FormatterCayenneLPP}
 	})
-	r.load.waitEach(3)
+	if s.join {
+		r.until("some devices joined", func() bool { return joined.Load() >= 40 })
+	} else {
+		r.load.waitEach(3)
+	}
 	s.do(r)
 	r.load.waitEach(2)
 	r.waitReady()
@@ -167,19 +214,7 @@ func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
 	r.checkEnds()
 	r.nodes.mu.Lock()
 	defer r.nodes.mu.Unlock()
-	return report, r.ends
-}
-
-// mark says that something is done to a node, and to which devices that matters.
-func (r *rig) mark(name string, n *node) {
-	r.t.Helper()
-	r.load.mark(name, r.devicesOf(n))
-}
-
-// devicesOf gives the devices that live on the node, as the cluster says.
-func (r *rig) devicesOf(n *node) []string {
-	r.t.Helper()
-	return nil
+	return report, maps.Clone(r.ends)
 }
 
 // restart ends the process of a node and returns when its next one is ready.
@@ -190,32 +225,37 @@ func (r *rig) restart(n *node, s syscall.Signal) {
 	r.until(n.name+" runs again", func() bool { starts, ready := n.isReady(); return ready && starts > before })
 }
 
-// faultTable writes the rows as Markdown.
+// faultTable writes the rows as Markdown. Outages are those of the whole run, first acceptances are counted from the first mark, where the fault began.
 func faultTable(rows []faultRow) string {
 	var b bytes.Buffer
-	fmt.Fprintln(&b, "| fault | accepted | lost | published twice | out of order | FCntDown reused | repeated deliveries | outage of a device, median / p99 / max | first accepted after the fault, all devices: median / max | those of the node: median / max | nodes ended, by exit code |")
-	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(&b, "| fault | accepted | lost | downlinks lost | published twice | out of order | FCntDown reused | repeated deliveries | outage of a device: median / p99 / max | devices interrupted: how many, median | first accepted after the fault: median / max | nodes ended, by exit code |")
+	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		v := r.report.Verdict
-		if v == nil {
+		if v == nil || len(v.Marks) == 0 {
 			fmt.Fprintf(&b, "| %s | did not run to its end |\n", r.name)
 			continue
 		}
-		name := r.name
+		name, m := r.name, v.Marks[0]
 		if r.failed {
 			name += " (**failed**)"
 		}
-		var first simulator.MarkReport
-		if len(v.Marks) > 0 {
-			first = v.Marks[0]
-		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %s / %s / %s | %s / %s | %s / %s | %v |\n", name, v.Accepted, v.Lost, v.PublishedTwice, v.OutOfOrder, r.report.FCntDownReused, v.Repeated,
-			seconds(v.Outage.Median), seconds(v.Outage.P99), seconds(v.Outage.Max), seconds(first.First.Median), seconds(first.First.Max),
-			seconds(first.FirstOwned.Median), seconds(first.FirstOwned.Max), r.ends)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %s / %s / %s | %d, %s | %s / %s | %s |\n", name, v.Accepted, v.Lost, v.PushesLost, v.PublishedTwice, v.OutOfOrder, r.report.FCntDownReused, v.Repeated,
+			seconds(v.Outage.Median), seconds(v.Outage.P99), seconds(v.Outage.Max), v.Interrupted.Devices, seconds(v.Interrupted.Median), seconds(m.First.Median), seconds(m.First.Max), exits(r.ends))
 	}
 	return b.String()
 }
 
 func seconds(s simulator.Seconds) string { return fmt.Sprintf("%.2f s", time.Duration(s).Seconds()) }
 
-var _ = context.Background
+func exits(ends map[int]int) string {
+	var out []string
+	for _, code := range slices.Sorted(maps.Keys(ends)) {
+		name := fmt.Sprint(code)
+		if code < 0 {
+			name = "killed"
+		}
+		out = append(out, fmt.Sprintf("%d × %s", ends[code], name))
+	}
+	return strings.Join(out, ", ")
+}

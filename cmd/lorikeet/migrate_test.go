@@ -24,8 +24,8 @@ func runMigrate(t *testing.T, from, to string) (string, error) {
 	return out.String(), err
 }
 
-// dataFolder opens the store and the registry of a data folder, as the server does.
-func dataFolder(t *testing.T, dir string) *server {
+// folder opens the store and the registry of a data folder, as the server does.
+func folder(t *testing.T, dir string) *server {
 	t.Helper()
 	s := openNode(dir)
 	if err := s.openStore(t.Context()); err != nil {
@@ -43,7 +43,7 @@ func openNode(dir string) *server {
 func TestMigrateMovesAServer(t *testing.T) {
 	t.Parallel()
 	ctx, from, to := t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "new")
-	old := dataFolder(t, from)
+	old := folder(t, from)
 	key := old.createdKey
 	var app v3.Application
 	app.IDs.ApplicationID = "my-app"
@@ -77,7 +77,7 @@ func TestMigrateMovesAServer(t *testing.T) {
 	if err != nil || !strings.Contains(out, "1 webhooks") || !strings.Contains(out, "2 events") || strings.Contains(out, "secret-word") {
 		t.Fatalf("%v, %s", err, out)
 	}
-	moved := dataFolder(t, to)
+	moved := folder(t, to)
 	if moved.createdKey != "" {
 		t.Error("another admin key was made")
 	}
@@ -104,7 +104,7 @@ func TestMigrateMovesAServer(t *testing.T) {
 func TestMigrateSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir, missing := t.TempDir(), filepath.Join(t.TempDir(), "missing")
-	s := dataFolder(t, dir)
+	s := folder(t, dir)
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestMigrateSaysWhatIsWrong(t *testing.T) {
 	if _, err := os.Stat(missing); !os.IsNotExist(err) {
 		t.Errorf("a source that is not there was made: %v", err)
 	}
-	other := dataFolder(t, filepath.Join(t.TempDir(), "other"))
+	other := folder(t, filepath.Join(t.TempDir(), "other"))
 	if err := other.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestMigrateSaysWhatIsWrong(t *testing.T) {
 func TestServerDoesNotStartOnAnUnfinishedMigration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := dataFolder(t, dir)
+	s := folder(t, dir)
 	if err := s.store.WriteDocuments(t.Context(), []messages.Write{{Kind: messages.KindServer, ID: "migration", Value: []byte(`{"from":"badger:/old"}`)}}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,9 +10,8 @@ import (
 
 // Mark is a moment at which something was done to the servers, e.g. a node killed.
 type Mark struct {
-	Name    string
-	At      time.Time
-	Devices []string // ids of those in question, e.g. that lived on the node; nil: not known
+	Name string
+	At   time.Time
 }
 
 // receiver is who got an event.
@@ -29,9 +28,10 @@ type arrival struct {
 	kind    messages.EventType
 	device  string
 	addr    messages.DevAddr
-	fCnt    uint32 // of an uplink
-	eventID string // empty if the receiver is not told
-	body    uint64 // hash of the whole body
+	fCnt    uint32  // of an uplink
+	eventID string  // empty if the receiver is not told
+	body    uint64  // hash of the whole body
+	push    *uint64 // of a downlink_queued: the number of the push that it answers
 	at      time.Duration
 }
 
@@ -69,6 +69,7 @@ type judge struct {
 	mu       sync.Mutex
 	devices  map[string]*judgedDevice
 	bodies   map[string]uint64 // of events at the webhook, by event id
+	pushes   map[uint64]bool   // downlinks that the broker acknowledged, by number; true: queued, by the webhook
 	events   uint64            // deliveries to the webhook
 	repeated uint64
 	twice    uint64
@@ -77,6 +78,7 @@ type judge struct {
 	unsigned uint64
 	examples []string
 	marks    []timedMark
+	last     time.Duration // of the last arrival
 }
 
 type timedMark struct {
@@ -88,7 +90,7 @@ type timedMark struct {
 const maxExamples = 20
 
 func newJudge() *judge {
-	return &judge{devices: map[string]*judgedDevice{}, bodies: map[string]uint64{}}
+	return &judge{devices: map[string]*judgedDevice{}, bodies: map[string]uint64{}, pushes: map[uint64]bool{}}
 }
 
 func (j *judge) example(format string, args ...any) {
@@ -159,6 +161,7 @@ func (j *judge) accept(device string, d *judgedDevice, u *judged, at time.Durati
 func (j *judge) arrive(a arrival) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.last = a.at
 	if a.by == byWebhook {
 		j.events++
 		if a.eventID == "" {
@@ -169,6 +172,9 @@ func (j *judge) arrive(a arrival) {
 	if a.kind == messages.EventUplink {
 		j.uplink(a)
 		return
+	}
+	if a.by == byWebhook && a.push != nil {
+		j.pushes[*a.push] = true
 	}
 	if had, seen := j.bodies[a.eventID]; a.by == byWebhook && a.eventID != "" {
 		switch {
@@ -223,6 +229,13 @@ func (j *judge) uplink(a arrival) {
 	}
 }
 
+// pushed notes that the broker acknowledged a downlink.
+func (j *judge) pushed(number uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pushes[number] = j.pushes[number]
+}
+
 // mark notes a moment of interest.
 func (j *judge) mark(m Mark, at time.Duration) {
 	j.mu.Lock()
@@ -230,10 +243,20 @@ func (j *judge) mark(m Mark, at time.Duration) {
 	j.marks = append(j.marks, timedMark{m, at})
 }
 
-// complete says whether every uplink that is known to be accepted came to the webhook, and, with all set, whether every one that was sent did.
-func (j *judge) complete(all bool) bool {
+// quietFor is how long nothing arrives before uplinks that nobody knows of are no longer awaited.
+const quietFor = 5 * time.Second
+
+// complete says that nothing more is to be expected: downlinks were queued, and every uplink came to the webhook, or every one that is known to be accepted did, and for a while
+// nothing else has come. end is when the last uplink was sent.
+func (j *judge) complete(now, end time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	all := now-max(j.last, end) < quietFor
+	for _, queued := range j.pushes {
+		if !queued {
+			return false
+		}
+	}
 	for _, d := range j.devices {
 		for _, s := range d.sessions {
 			for _, u := range s.uplinks {
@@ -270,7 +293,15 @@ func (j *judge) verdict(interval, end time.Duration) *Verdict {
 			}
 		}
 	}
+	for number, queued := range j.pushes {
+		if !queued {
+			v.PushesLost++
+			if len(examples) < maxExamples {
+				examples = append(examples, fmt.Sprintf("downlink %d was acknowledged by the broker, but never queued", number))
+			}
+		}
+	}
 	v.Examples = examples
-	v.Outage, v.Marks = j.outages(interval, end)
+	v.Outage, v.Interrupted, v.Marks = j.outages(interval, end)
 	return v
 }

@@ -134,6 +134,13 @@ func TestTheJudgeFindsEachViolation(t *testing.T) {
 			b.hooks("dev", oneAddr, 0, 7)
 			b.hooks("dev2", oneAddr, 0, 3)
 		}, Verdict{Accepted: 2, Deliveries: 2}, ""},
+		"a downlink acknowledged and lost": {func(b bookkeeper) {
+			b.pushed(1)
+			b.pushed(2)
+			b.arrive(arrival{kind: messages.EventDownQueued, device: "dev", eventID: "q1", push: new(uint64(2))})
+			b.arrive(arrival{kind: messages.EventDownQueued, device: "dev", eventID: "q2", push: new(uint64(3))}) // its acknowledgement was lost
+			b.pushed(2)
+		}, Verdict{PushesLost: 1, Deliveries: 2}, "1 acknowledged downlinks lost"},
 		"never sent": {func(b bookkeeper) {
 			b.sends("dev", oneAddr, 0)
 			b.hooks("dev", oneAddr, 0, 0, 1)
@@ -144,7 +151,7 @@ func TestTheJudgeFindsEachViolation(t *testing.T) {
 			b := bookkeeper{newJudge()}
 			c.write(b)
 			v := b.verdict(time.Second, time.Minute)
-			if diff := cmp.Diff(c.want, *v, cmpopts.IgnoreFields(Verdict{}, "Outage", "Marks", "Examples")); diff != "" {
+			if diff := cmp.Diff(c.want, *v, cmpopts.IgnoreFields(Verdict{}, "Outage", "Interrupted", "Marks", "Examples")); diff != "" {
 				t.Errorf("verdict (-want +got):\n%s", diff)
 			}
 			if said := strings.Join(Report{Verdict: v}.Violations(), "; "); said != c.bad {
@@ -174,16 +181,17 @@ func TestOutages(t *testing.T) {
 	}
 	start := time.Now()
 	b.mark(Mark{Name: "early", At: start}, 5500*time.Millisecond)
-	b.mark(Mark{Name: "kill", At: start, Devices: []string{"out", "dead"}}, 9500*time.Millisecond)
+	b.mark(Mark{Name: "kill", At: start}, 9500*time.Millisecond)
 	v := b.verdict(time.Second, 29*time.Second)
 	const s = Seconds(time.Second)
-	want := Verdict{Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Marks: []MarkReport{
+	want := Verdict{Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s}, Marks: []MarkReport{
 		// The mark at 9.5 s ends the time of the first; the gaps that are open then began in it.
-		{Name: "early", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 3, Min: s / 2, Median: s / 2, P99: s / 2, Max: s / 2}},
-		{Name: "kill", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 2, Min: s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2},
-			FirstOwned: Spread{Devices: 1, Min: 11 * s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2}, Unserved: 1},
+		{Name: "early", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s},
+			Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s}, First: Spread{Devices: 3, Min: s / 2, Median: s / 2, P99: s / 2, Max: s / 2}},
+		{Name: "kill", Outage: Spread{Devices: 3, Median: 5 * s, P99: 19 * s, Max: 19 * s}, Interrupted: Spread{Devices: 2, Min: 5 * s, Median: 19 * s, P99: 19 * s, Max: 19 * s},
+			First: Spread{Devices: 2, Min: s / 2, Median: 11 * s / 2, P99: 11 * s / 2, Max: 11 * s / 2}, Unserved: 1},
 	}}
-	if diff := cmp.Diff(want, Verdict{Outage: v.Outage, Marks: v.Marks}); diff != "" {
+	if diff := cmp.Diff(want, Verdict{Outage: v.Outage, Interrupted: v.Interrupted, Marks: v.Marks}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	r := Report{Verdict: v, Refused: map[messages.TxError]uint64{messages.TxTooLate: 3}}
@@ -243,7 +251,7 @@ func TestRunIsJudged(t *testing.T) {
 		t.Errorf("the webhook stays: %v", s.calls)
 	}
 	var table strings.Builder
-	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "lost 1, published twice 1") {
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "lost 1, downlinks lost 0, published twice 1") {
 		t.Errorf("%v:\n%s", err, &table)
 	}
 }

@@ -29,9 +29,10 @@ type MarkReport struct {
 	// Outage is by how much the longest time between two acceptances of a device, of those that end after the mark and begin before the next one,
 	// exceeds the interval at which it sends.
 	Outage Spread `json:"outage"`
-	// First is the time from the mark to the first acceptance of each device; FirstOwned that of the devices that the mark names.
-	First      Spread `json:"first_accepted"`
-	FirstOwned Spread `json:"first_accepted_owned"`
+	// Interrupted is the same of those devices whose outage is more than half a second.
+	Interrupted Spread `json:"interrupted"`
+	// First is the time from the mark to the first acceptance of each device. A device sends at its interval, whatever happens.
+	First Spread `json:"first_accepted"`
 	// Unserved counts devices without any acceptance between the mark and the next one, or the end.
 	Unserved int `json:"unserved"`
 }
@@ -44,13 +45,23 @@ func longestGap(times []time.Duration) (longest time.Duration) {
 	return longest
 }
 
+// interruptions leaves out what is no more than the jitter of windows and deliveries.
+func interruptions(gaps []time.Duration) (out []time.Duration) {
+	for _, gap := range gaps {
+		if gap > 500*time.Millisecond {
+			out = append(out, gap)
+		}
+	}
+	return out
+}
+
 // outages measures what devices had to do without. The caller holds j.mu.
-func (j *judge) outages(interval, end time.Duration) (whole Spread, marks []MarkReport) {
-	times := map[string][]time.Duration{}
+func (j *judge) outages(interval, end time.Duration) (whole, interrupted Spread, marks []MarkReport) {
+	var times [][]time.Duration
 	var gaps []time.Duration
-	for name, d := range j.devices {
+	for _, d := range j.devices {
 		t := slices.Sorted(slices.Values(d.accepted))
-		times[name] = t
+		times = append(times, t)
 		if len(t) > 0 {
 			gaps = append(gaps, max(longestGap(append(slices.Clone(t), end))-interval, 0))
 		}
@@ -62,23 +73,20 @@ func (j *judge) outages(interval, end time.Duration) (whole Spread, marks []Mark
 		}
 		marks = append(marks, markReport(m, times, next, end, interval))
 	}
-	return spreadOf(gaps), marks
+	return spreadOf(gaps), spreadOf(interruptions(gaps)), marks
 }
 
 // markReport measures one mark; next is when its time is over, end when the run is.
-func markReport(m timedMark, times map[string][]time.Duration, next, end, interval time.Duration) MarkReport {
+func markReport(m timedMark, times [][]time.Duration, next, end, interval time.Duration) MarkReport {
 	out := MarkReport{Name: m.Name}
-	var gaps, first, owned []time.Duration
-	for name, t := range times {
+	var gaps, first []time.Duration
+	for _, t := range times {
 		i, _ := slices.BinarySearch(t, m.at)
 		if i == len(t) || t[i] > next {
 			out.Unserved++
 		}
 		if i < len(t) {
 			first = append(first, t[i]-m.at)
-			if slices.Contains(m.Devices, name) {
-				owned = append(owned, t[i]-m.at)
-			}
 		}
 		from, last := m.at, i // without an acceptance before the mark the gap begins at the mark
 		if i > 0 {
@@ -93,6 +101,6 @@ func markReport(m timedMark, times map[string][]time.Duration, next, end, interv
 		}
 		gaps = append(gaps, max(longestGap(append(append([]time.Duration{from}, t[i:last]...), upTo))-interval, 0))
 	}
-	out.Outage, out.First, out.FirstOwned = spreadOf(gaps), spreadOf(first), spreadOf(owned)
+	out.Outage, out.Interrupted, out.First = spreadOf(gaps), spreadOf(interruptions(gaps)), spreadOf(first)
 	return out
 }

@@ -61,12 +61,17 @@ type Verdict struct {
 	Lost           uint64 `json:"lost"`            // accepted, but no event came to the webhook
 	PublishedTwice uint64 `json:"published_twice"` // events that came under two event ids or with two bodies
 	OutOfOrder     uint64 `json:"out_of_order"`    // events at the webhook after one of a later uplink of the device
+	PushesLost     uint64 `json:"pushes_lost"`     // downlinks that the broker acknowledged, but no downlink_queued came to the webhook
 	NeverSent      uint64 `json:"never_sent"`      // events of uplinks that no device sent
 	WithoutID      uint64 `json:"without_id"`      // webhook requests without an event id
 	Deliveries     uint64 `json:"deliveries"`      // webhook requests
 	Repeated       uint64 `json:"repeated"`        // of these, what had come before, as it may
 
-	Outage   Spread       `json:"outage"` // by how much each device's longest time between two acceptances exceeds its interval
+	// Outage is by how much each device's longest time between two acceptances exceeds its interval; Interrupted is that of devices where it is
+	// more than half a second.
+	Outage      Spread `json:"outage"`
+	Interrupted Spread `json:"interrupted"`
+
 	Marks    []MarkReport `json:"marks,omitempty"`
 	Examples []string     `json:"examples,omitempty"` // the first faults, in words
 }
@@ -98,6 +103,7 @@ func (r Report) Violations() []string {
 	p.add(r.JoinNonceReused, "times a JoinNonce was used twice")
 	if v := r.Verdict; v != nil {
 		p.add(v.Lost, "accepted uplinks lost")
+		p.add(v.PushesLost, "acknowledged downlinks lost")
 		p.add(v.PublishedTwice, "events published twice")
 		p.add(v.OutOfOrder, "events out of order")
 		p.add(v.NeverSent, "events of uplinks that were never sent")
@@ -180,14 +186,14 @@ func (r Report) WriteTable(w io.Writer) error {
 }
 
 func (v *Verdict) rows(row func(name, format string, args ...any)) {
-	row("accepted", "%d uplinks (of %d others nobody knows), lost %d, published twice %d, out of order %d, never sent %d", v.Accepted, v.NotAccepted, v.Lost, v.PublishedTwice, v.OutOfOrder, v.NeverSent)
+	row("accepted", "%d uplinks (of %d others nobody knows), lost %d, downlinks lost %d, published twice %d, out of order %d, never sent %d", v.Accepted, v.NotAccepted, v.Lost, v.PushesLost, v.PublishedTwice, v.OutOfOrder, v.NeverSent)
 	row("webhook", "%d deliveries, %d of them repeated, %d without an id", v.Deliveries, v.Repeated, v.WithoutID)
 	row("outage of a device", "%s", v.Outage)
 	for _, m := range v.Marks {
 		row("  around "+m.Name, "%s; %d devices unserved", m.Outage, m.Unserved)
 		row("  first accepted", "%s", m.First)
-		if m.FirstOwned.Devices > 0 {
-			row("  of those in question", "%s", m.FirstOwned)
+		if m.Interrupted.Devices > 0 {
+			row("  those interrupted", "%s", m.Interrupted)
 		}
 	}
 	for _, e := range v.Examples {

@@ -104,6 +104,11 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (Report, error) {
 			return r.report, err
 		}
 		defer r.mqtt.Disconnect(250)
+		stop, err := r.watchEach(ctx, apiKey)
+		defer stop()
+		if err != nil {
+			return r.report, err
+		}
 	}
 	if err := r.open(ctx, ids, states); err != nil {
 		return r.report, err
@@ -371,6 +376,9 @@ func (r *run) push(ctx context.Context) {
 		}
 		if token.Error() == nil && ctx.Err() == nil {
 			r.count(&r.report.Pushed)
+			if r.judge != nil {
+				r.judge.pushed(p.number)
+			}
 		} else {
 			r.count(&r.report.PushFailed)
 		}
