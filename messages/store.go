@@ -70,6 +70,11 @@ const (
 	KindServer       Kind = "server"  // what the server keeps for itself
 )
 
+// Kinds lists all kinds.
+var Kinds = [...]Kind{
+	KindApplication, KindDevice, KindDeviceEUI, KindLink, KindWebhook, KindPubSub, KindAPIKey, KindRadioGateway, KindGatewayEUI, KindServer,
+}
+
 // Document is one registry record. Value is opaque to the store, which seals it at rest.
 type Document struct {
 	Kind     Kind

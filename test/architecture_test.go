@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"persistence/jetstream":            {"persistence"},
 	"persistence/jetstream/natsserver": {},
 	"persistence/memory":               {"persistence"},
+	"persistence/migrate":              {},
 	"persistence/persistencetest":      {"persistence", "persistence/memory"},
 	"persistence/registry":             {"persistence"},
 	"gateways":                         {},

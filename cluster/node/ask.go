@@ -78,11 +78,11 @@ func (n *Node) askOwner(ctx context.Context, id messages.DeviceID, command any) 
 func (n *Node) Tell(id messages.DeviceID, message any) {
 	shard := deviceShard(id)
 	t := n.table.Load()
-	frame, tracked := message.(Tracked)
+	_, tracked := message.(Tracked)
 	switch {
 	case t.owns(shard) && n.members.fit() && n.local.Deliver(id, message):
-	case tracked:
-		n.keep(id, frame)
+	case tracked, t.owns(shard):
+		n.keep(id, message)
 	case t.owners[shard] != nil && !t.owns(shard):
 		kind, body, err := n.cfg.Codec.Encode(message)
 		if err != nil {

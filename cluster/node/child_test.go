@@ -293,6 +293,10 @@ func (c *child) do(r request) (out response, err error) {
 		err = c.node.Activate(ctx)
 	case "load":
 		c.load = startLoad(c.node, r.Workers, r.Devices)
+	case "progress":
+		c.load.mu.Lock()
+		out.Value = fmt.Sprint(min(c.load.Asks, len(c.load.frames)))
+		c.load.mu.Unlock()
 	case "unload":
 		out.Summary = c.load.end(c.node)
 	case "leave":

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -11,11 +12,13 @@ import (
 )
 
 const (
-	framePause = 50 * time.Millisecond // before a frame that was refused is tried again
-	frameLimit = 10 * time.Second      // after which a frame is of no use any more
+	framePause    = 25 * time.Millisecond // before a frame that was refused is tried again, at first
+	framePauseMax = 400 * time.Millisecond
+	frameLimit    = 10 * time.Second // after which a frame is of no use any more
 )
 
-// frames are the Tracked messages that this node has taken in and whose devices live elsewhere.
+// frames are the messages that this node has taken in and whose devices live elsewhere, or can't be served here at the moment. Most are Tracked;
+// another is delivered here later, or sent once.
 type frames struct {
 	mu     sync.Mutex
 	next   uint64
@@ -44,20 +47,33 @@ func (s *frames) put(f *frame) bool {
 type frame struct {
 	id      uint64
 	device  messages.DeviceID
-	message Tracked
+	message any
 	kind    string // empty: not encoded yet
 	body    []byte
 	to      string        // ID of the node it was sent to; empty: of none
 	wait    time.Duration // for the answer, the next time
+	pause   time.Duration // after a refusal, the next time
 	due     time.Duration // when it is tried again
 	until   time.Duration
 }
 
-// keep takes responsibility for a frame until it is settled.
-func (n *Node) keep(id messages.DeviceID, m Tracked) {
-	f := &frame{device: id, message: m, wait: repeatAfter, until: n.now() + frameLimit}
+// settle tells who waits for the frame that it needs no more work.
+func (f *frame) settle() {
+	if t, ok := f.message.(Tracked); ok {
+		t.Settle()
+	}
+}
+
+// refused has the frame tried again, after a pause that grows.
+func (f *frame) refused(now time.Duration) {
+	f.to, f.due, f.pause = "", now+f.pause, min(2*f.pause, framePauseMax)
+}
+
+// keep takes responsibility for a message until it is settled.
+func (n *Node) keep(id messages.DeviceID, m any) {
+	f := &frame{device: id, message: m, wait: repeatAfter, pause: framePause, until: n.now() + frameLimit}
 	if !n.frames.put(f) {
-		m.Settle()
+		f.settle()
 		return
 	}
 	n.try(f.id)
@@ -73,48 +89,61 @@ func (n *Node) try(id uint64) {
 		return
 	}
 	now := n.now()
-	if now >= f.until {
-		delete(s.kept, id)
-		s.mu.Unlock()
-		n.metrics.givenUp.Inc()
-		n.log.Warn("frame is given up: its device was not reached", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID)
-		f.message.Settle()
-		return
-	}
 	shard := deviceShard(f.device)
 	t := n.table.Load()
 	p := t.owners[shard]
-	f.to, f.due = "", now+framePause
+	_, tracked := f.message.(Tracked)
 	switch {
+	case now >= f.until:
+		delete(s.kept, id)
+		s.mu.Unlock()
+		n.giveUp(f, errNotReached)
 	case p == nil:
+		f.refused(now)
+		s.mu.Unlock()
 	case t.owns(shard):
+		f.refused(now)
 		delete(s.kept, id)
 		s.mu.Unlock()
 		if (!n.members.fit() || !n.local.Deliver(f.device, f.message)) && !s.put(f) {
-			f.message.Settle()
+			f.settle()
 		}
-		return
 	default:
-		if f.kind == "" {
-			var err error
-			if f.kind, f.body, err = n.cfg.Codec.Encode(f.message); err != nil {
-				delete(s.kept, id)
-				s.mu.Unlock()
-				n.refused(f, err)
-				return
-			}
+		err := n.send(f, p, shard, now)
+		if err != nil || !tracked {
+			delete(s.kept, id)
 		}
-		f.to, f.due, f.wait = p.ID, now+f.wait, 2*f.wait
-		n.system.Root.RequestWithCustomSender(actor.NewPID(p.Address, keeperOf(shard)),
-			&wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body}, n.answers)
+		s.mu.Unlock()
+		if err != nil {
+			n.giveUp(f, err)
+		}
 	}
-	s.mu.Unlock()
 }
 
-func (n *Node) refused(f *frame, err error) {
+var errNotReached = errors.New("no node could take it in time")
+
+// send brings a frame to a keeper of another node; frames is locked.
+func (n *Node) send(f *frame, p *peer, shard int, now time.Duration) (err error) {
+	if f.kind == "" {
+		if f.kind, f.body, err = n.cfg.Codec.Encode(f.message); err != nil {
+			return err
+		}
+	}
+	f.to, f.due, f.wait = p.ID, now+f.wait, 2*f.wait
+	n.system.Root.RequestWithCustomSender(actor.NewPID(p.Address, keeperOf(shard)),
+		&wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body}, n.answers)
+	return nil
+}
+
+// giveUp ends a frame that was not handled, as far as this node knows.
+func (n *Node) giveUp(f *frame, err error) {
+	if _, tracked := f.message.(Tracked); !tracked {
+		n.log.Debug("message for a device is dropped", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err)
+		return
+	}
 	n.metrics.givenUp.Inc()
-	n.log.Warn("frame is given up: it can't be sent to the node of its device", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err)
-	f.message.Settle()
+	n.log.Warn("frame is given up", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err)
+	f.settle()
 }
 
 // frameAnswered ends a frame, or has it tried again soon if nothing was done with it.
@@ -127,7 +156,7 @@ func (n *Node) frameAnswered(a *wire.Answer) {
 		return
 	}
 	if a.Moved {
-		f.to, f.due = "", n.now()+framePause
+		f.refused(n.now())
 		s.mu.Unlock()
 		n.metrics.moved.Inc()
 		return
@@ -135,26 +164,26 @@ func (n *Node) frameAnswered(a *wire.Answer) {
 	delete(s.kept, a.Id)
 	s.mu.Unlock()
 	if a.Error != nil {
-		n.refused(f, fromWire(a.Error))
+		n.giveUp(f, fromWire(a.Error))
 		return
 	}
-	f.message.Settle()
+	f.settle()
 }
 
-// drop makes the frames due that were sent to nodes which are no members any more.
+// drop makes the frames due that were refused, or sent to nodes which are no members any more.
 func (s *frames) drop(t *table, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.kept {
-		if f.to != "" && t.byID[f.to] == nil {
-			f.to, f.due = "", now
+		if f.to == "" || t.byID[f.to] == nil {
+			f.to, f.due, f.pause = "", now, framePause
 		}
 	}
 }
 
 // resend tries again what is due.
 func (n *Node) resend() {
-	tick := time.NewTicker(framePause / 2)
+	tick := time.NewTicker(framePause)
 	defer tick.Stop()
 	for {
 		select {
@@ -194,6 +223,6 @@ func (s *frames) settleAll() {
 	s.kept, s.closed = nil, true
 	s.mu.Unlock()
 	for _, f := range kept {
-		f.message.Settle()
+		f.settle()
 	}
 }

@@ -95,12 +95,11 @@ func (r *incoming) Answer(value any, err error) { r.answer(value, err) }
 
 // refuse ends what was taken in and can't be handled here any more.
 func (n *Node) refuse(id messages.DeviceID, message any) {
-	switch m := message.(type) {
-	case interface{ Answer(any, error) }:
-		m.Answer(nil, messages.ErrMoved)
-	case Tracked:
-		n.keep(id, m)
+	if asked, ok := message.(interface{ Answer(any, error) }); ok {
+		asked.Answer(nil, messages.ErrMoved)
+		return
 	}
+	n.keep(id, message)
 }
 
 // handleTimeout bounds the handlers of requests between nodes.

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"lorikeet/messages"
 )
 
 // Reasons for OnLost.
@@ -53,9 +52,9 @@ type stateChange struct {
 	done  chan uint64 // gets the revision it was written with
 }
 
-// join waits until the name is free, and writes the own record in state joining.
+// join waits until there is room, and writes the own record in state joining.
 func (m *membership) join(ctx context.Context) error {
-	if err := m.waitForName(ctx); err != nil {
+	if err := m.waitForRoom(ctx); err != nil {
 		return err
 	}
 	start := m.now()
@@ -65,25 +64,20 @@ func (m *membership) join(ctx context.Context) error {
 	}
 	m.revision.Store(revision)
 	m.renewed.Store(int64(start))
-	// Of two that start at once under one name the older one stays; both see both here.
 	v := newView(m.id, m.lease)
 	if err := m.readInto(ctx, v); err != nil {
 		return errors.Join(err, m.kv.Delete(ctx, m.id))
 	}
-	if twins := v.namesakes(m.own.Name); len(twins) > 0 && twins[0] < m.id {
-		return errors.Join(nameInUse(m.own.Name, v.members[twins[0]].Address), m.kv.Delete(ctx, m.id))
+	if id := v.rival(m.own, revision); id != "" {
+		return errors.Join(inadmissible(m.own, v.members[id].record), m.kv.Delete(ctx, m.id))
 	}
+	m.own.Renewed = true
 	m.view = newView(m.id, m.lease)
 	return nil
 }
 
-func nameInUse(name, address string) error {
-	return messages.Errorf(messages.CodeConflict, "node_name_in_use",
-		"the node name %q is in use by the node at %s: give every node its own name", name, address)
-}
-
-// waitForName follows the bucket until no living incarnation has our name: one that died is silent within a lease.
-func (m *membership) waitForName(ctx context.Context) error {
+// waitForRoom follows the bucket until nothing keeps this node from joining: who died is silent within a lease.
+func (m *membership) waitForRoom(ctx context.Context) error {
 	v := newView(m.id, m.lease)
 	deadline := m.now() + 2*m.lease + m.lease/2
 	for {
@@ -91,20 +85,19 @@ func (m *membership) waitForName(ctx context.Context) error {
 			return fmt.Errorf("read the members of the cluster: %w", err)
 		}
 		v.sight(m.now())
-		if err := v.admissible(m.own); err != nil {
-			return err
-		}
-		names := v.namesakes(m.own.Name)
-		if len(names) == 0 {
+		hinders := v.hinders(m.own)
+		if len(hinders) == 0 {
 			return nil
 		}
-		for _, id := range v.silent(m.now()) {
-			if v.members[id].Name == m.own.Name {
-				m.remove(ctx, id, *v.members[id])
+		silent := v.silent(m.now())
+		for _, id := range hinders {
+			e := v.members[id]
+			switch {
+			case slices.Contains(silent, id):
+				m.remove(ctx, id, *e)
+			case m.now() > deadline, e.living && !e.understands(m.own):
+				return inadmissible(m.own, e.record)
 			}
-		}
-		if m.now() > deadline {
-			return nameInUse(m.own.Name, v.members[names[0]].Address)
 		}
 		if err := pause(ctx, m.lease/8); err != nil {
 			return err
@@ -256,6 +249,10 @@ func (m *membership) watch(ctx context.Context) error {
 	defer cancel()
 	m.mu.Lock()
 	m.watched = m.now()
+	select {
+	case <-m.rewatch: // meant for the one before
+	default:
+	}
 	m.mu.Unlock()
 	began, err := m.kv.WatchAll(ctx)
 	if err != nil {

@@ -26,7 +26,8 @@ type record struct {
 	Protocol       int       `json:"protocol"`
 	OldestProtocol int       `json:"oldest_protocol"`
 	State          State     `json:"state"`
-	Since          time.Time `json:"since"` // start of the process
+	Since          time.Time `json:"since"`             // start of the process
+	Renewed        bool      `json:"renewed,omitempty"` // at least once: the start is behind it
 	RemovedBy      string    `json:"removed_by,omitempty"`
 }
 
@@ -58,6 +59,7 @@ type entry struct {
 	record
 	revision uint64
 	seen     time.Duration
+	living   bool // was seen to change, so it is not left over from a dead process
 }
 
 func newView(self string, lease time.Duration) *view {
@@ -78,7 +80,7 @@ func (v *view) see(now time.Duration, key string, revision uint64, r *record) bo
 		delete(v.members, key)
 		return old != nil
 	}
-	v.members[key] = &entry{record: *r, revision: revision, seen: now}
+	v.members[key] = &entry{record: *r, revision: revision, seen: now, living: old != nil}
 	return old == nil || old.State != r.State || old.Address != r.Address
 }
 
@@ -132,11 +134,11 @@ func (v *view) list(now time.Duration) []Member {
 	return out
 }
 
-// namesakes gives the IDs of the living incarnations of a name, but for our own.
-func (v *view) namesakes(name string) []string {
+// hinders gives the IDs of the living members that keep a node from joining: those with its name, and those with which it has no protocol in common.
+func (v *view) hinders(r record) []string {
 	var out []string
 	for id, e := range v.members {
-		if id != v.self && e.Name == name && e.State != StateRemoved {
+		if id != v.self && e.State != StateRemoved && (e.Name == r.Name || !e.understands(r)) {
 			out = append(out, id)
 		}
 	}
@@ -144,16 +146,30 @@ func (v *view) namesakes(name string) []string {
 	return out
 }
 
-// admissible says whether a node may join those that live: their protocols must overlap.
-func (v *view) admissible(r record) error {
+// rival gives the ID of the member with our name that was there first; "" if that is us. Both of two that start at once ask after they have
+// written their records: who sees one that was written before, or one whose start is over, gives way.
+func (v *view) rival(r record, created uint64) string {
 	for id, e := range v.members {
-		if id != v.self && e.State != StateRemoved && (e.Protocol < r.OldestProtocol || r.Protocol < e.OldestProtocol) {
-			return messages.Errorf(messages.CodePrecondition, "cluster_protocol",
-				"this node is Lorikeet %s and speaks cluster protocol %s, node %s is Lorikeet %s and speaks %s: upgrade one release at a time",
-				r.Version, protocols(r), e.Name, e.Version, protocols(e.record))
+		if id != v.self && e.State != StateRemoved && e.Name == r.Name && (e.Renewed || e.revision < created) {
+			return id
 		}
 	}
-	return nil
+	return ""
+}
+
+func (r record) understands(o record) bool {
+	return r.Protocol >= o.OldestProtocol && o.Protocol >= r.OldestProtocol
+}
+
+// inadmissible is the refusal of a node by a living member.
+func inadmissible(r, by record) error {
+	if r.understands(by) {
+		return messages.Errorf(messages.CodeConflict, "node_name_in_use",
+			"the node name %q is in use by the node at %s: give every node its own name", r.Name, by.Address)
+	}
+	return messages.Errorf(messages.CodePrecondition, "cluster_protocol",
+		"this node is Lorikeet %s and speaks cluster protocol %s, node %s is Lorikeet %s and speaks %s: upgrade one release at a time",
+		r.Version, protocols(r), by.Name, by.Version, protocols(by))
 }
 
 func protocols(r record) string {

@@ -27,6 +27,7 @@ type cli struct {
 	Serve    serveCommand    `cmd:"" help:"Run the server. Without flags it keeps its data in ./lorikeet-data and listens on the ports of The Things Stack."`
 	Simulate simulateCommand `cmd:"" help:"Run simulated radio gateways and devices against a server."`
 	Demo     demoCommand     `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
+	Migrate  migrateCommand  `cmd:"" help:"Copy all data of a server that is stopped to another store."`
 	Config   configCommand   `cmd:"" help:"Print the effective configuration, each key with what it means."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }

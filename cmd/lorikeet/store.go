@@ -11,6 +11,7 @@ import (
 	"lorikeet/actors"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
+	"lorikeet/persistence/migrate"
 	"lorikeet/persistence/registry"
 )
 
@@ -38,6 +39,9 @@ func (s *server) openStore(ctx context.Context) error {
 		err = s.openBadger(kek)
 	}
 	if err != nil {
+		return err
+	}
+	if err := migrate.Check(ctx, s.store); err != nil {
 		return err
 	}
 	s.registry, err = registry.Open(ctx, s.store, registry.Config{

@@ -27,5 +27,5 @@ func TestSharedContract(t *testing.T) {
 // What one node sees of a shared store is a whole store.
 func TestContractOfANode(t *testing.T) {
 	t.Parallel()
-	persistencetest.Run(t, func(*testing.T) persistencetest.Store { return memory.New().Node() })
+	persistencetest.Run(t, persistencetest.Options{Dense: true}, func(*testing.T) persistencetest.Store { return memory.New().Node() })
 }

@@ -129,6 +129,9 @@ func (c Config) options() (*server.Options, error) {
 	if c.ClusterListen == "" {
 		return o, nil
 	}
+	if o.DontListen { // then the server would not listen for the others either
+		o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	}
 	o.Cluster = server.ClusterOpts{Name: c.ClusterName, PoolSize: 3, TLSConfig: c.TLS, TLSTimeout: tlsTimeout}
 	if o.Cluster.Host, o.Cluster.Port, err = c.address("ClusterListen", c.ClusterListen); err != nil {
 		return nil, err
