@@ -332,7 +332,7 @@ func (l *load) running() bool {
 	select {
 	case <-l.stop:
 		return false
-	case <-time.After(time.Millisecond):
+	case <-time.After(3 * time.Millisecond):
 		return true
 	}
 }
