@@ -38,7 +38,7 @@ const (
 type Config struct {
 	Name     string // unique in the cluster, and the same after a restart: the raft groups know a server by its name
 	StoreDir string // folder of the streams
-	Listen   string // host:port for clients, port 0 for any; "": only connections from inside the process
+	Listen   string // host:port for clients, port 0 for any; "": only connections from inside the process, and in a cluster from this machine
 
 	ClusterName   string
 	ClusterListen string   // host:port for the other servers; "": this server is alone
@@ -128,6 +128,10 @@ func (c Config) options() (*server.Options, error) {
 	}
 	if c.ClusterListen == "" {
 		return o, nil
+	}
+	if c.Listen == "" {
+		// nats-server begins to connect its routes only when it listens for clients.
+		o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
 	}
 	o.Cluster = server.ClusterOpts{Name: c.ClusterName, PoolSize: 3, TLSConfig: c.TLS, TLSTimeout: tlsTimeout}
 	if o.Cluster.Host, o.Cluster.Port, err = c.address("ClusterListen", c.ClusterListen); err != nil {
