@@ -68,11 +68,9 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	if s.cfg.embedded() {
 		err = s.startNATS(ctx)
 	} else {
-		c.nats, err = jetstream.Connect(jetstream.Options{
-			URLs: split(s.cfg.Cluster.URL), Name: "lorikeet " + c.name, CredentialsFile: s.cfg.NATS.Credentials, NKeySeedFile: s.cfg.NATS.NKey, User: s.cfg.NATS.User,
-			Password: string(s.cfg.NATS.Password), Token: string(s.cfg.NATS.Token), CAFile: s.cfg.NATS.CA, CertFile: s.cfg.NATS.Cert, KeyFile: s.cfg.NATS.Key,
-			OnState: s.natsState,
-		})
+		options := s.cfg.natsOptions(s.cfg.Cluster.URL, "lorikeet "+c.name)
+		options.OnState = s.natsState
+		c.nats, err = jetstream.Connect(options)
 	}
 	if err != nil {
 		return err
@@ -86,6 +84,14 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	}
 	s.store = c.store
 	return nil
+}
+
+// natsOptions say how to reach the NATS servers of a list with commas.
+func (c *Config) natsOptions(urls, name string) jetstream.Options {
+	return jetstream.Options{
+		URLs: split(urls), Name: name, CredentialsFile: c.NATS.Credentials, NKeySeedFile: c.NATS.NKey, User: c.NATS.User, Password: string(c.NATS.Password),
+		Token: string(c.NATS.Token), CAFile: c.NATS.CA, CertFile: c.NATS.Cert, KeyFile: c.NATS.Key,
+	}
 }
 
 func (s *server) startNATS(ctx context.Context) (err error) {

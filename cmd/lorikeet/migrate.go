@@ -5,23 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"lorikeet/messages"
-	"lorikeet/persistence"
-	"lorikeet/persistence/badger"
 	"lorikeet/persistence/migrate"
 )
 
 type migrateCommand struct {
-	ConfigFile string `name:"config" short:"c" env:"LORIKEET_CONFIG" type:"path" placeholder:"FILE" help:"Configuration file (YAML), for the key-encryption key."`
-	From       string `required:"" placeholder:"STORE" help:"Where the data is: badger:DIR, the data folder of a server that is stopped. It is not changed."`
-	To         string `required:"" placeholder:"STORE" help:"Where it goes: badger:DIR, a folder that is empty or not there yet."`
+	ConfigFile string `name:"config" short:"c" env:"LORIKEET_CONFIG" type:"path" placeholder:"FILE" help:"Configuration file (YAML): the key-encryption key, how to reach NATS, how a new cluster is laid out."`
+	From       string `required:"" placeholder:"STORE" help:"Where the data is: badger:DIR, the data folder of a server, or nats://HOST:PORT. Its servers must be stopped. It is not changed."`
+	To         string `required:"" placeholder:"STORE" help:"Where it goes: badger:DIR or nats://HOST:PORT. There must be nothing yet."`
+	Namespace  string `placeholder:"NAME" help:"Namespace of the cluster in NATS (default: cluster.namespace of the configuration)."`
 }
 
 // Run copies a whole store while no server runs on it.
@@ -34,39 +31,42 @@ func (c *migrateCommand) Run(ctx context.Context) error {
 }
 
 func (c *migrateCommand) migrate(ctx context.Context, cfg Config, log *slog.Logger, out io.Writer) (err error) {
-	from, err := parseStorePlace("--from", c.From)
+	if c.Namespace != "" {
+		cfg.Cluster.Namespace = c.Namespace
+	}
+	from, err := parsePlace("--from", c.From, cfg)
 	if err != nil {
 		return err
 	}
-	to, err := parseStorePlace("--to", c.To)
+	to, err := parsePlace("--to", c.To, cfg)
 	if err != nil {
 		return err
 	}
 	if from == to {
 		return fmt.Errorf("--from and --to are both %s: name another target", from)
 	}
-	if _, err := os.Stat(filepath.Join(from.dir, "store")); err != nil {
-		return fmt.Errorf("--from %s: there is no store: name the data folder of a server: %w", from, err)
-	}
-	kek, err := migrationKEK(cfg, from, to)
-	if err != nil {
-		return err
+	if err := from.check(); err != nil {
+		return fmt.Errorf("--from %s: %w", from, err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	source, err := from.open(cfg.Store, kek, log, cancel)
+	opening := opener{cfg: cfg, log: log, failed: cancel}
+	if opening.kek, err = migrationKEK(cfg, from, to); err != nil {
+		return err
+	}
+	source, err := opening.source(ctx, from)
 	if err != nil {
 		return fmt.Errorf("--from %s: %w", from, err)
 	}
-	defer func() { err = errors.Join(err, source.Close()) }()
-	target, err := to.open(cfg.Store, kek, log, cancel)
+	defer func() { err = errors.Join(err, source.close()) }()
+	target, err := opening.target(ctx, to)
 	if err != nil {
 		return fmt.Errorf("--to %s: %w", to, err)
 	}
-	defer func() { err = errors.Join(err, target.Close()) }()
+	defer func() { err = errors.Join(err, target.close()) }()
 	start := time.Now()
 	report, err := migrate.Run(ctx, source, target, migrate.Options{
-		From: from.String(), Now: time.Now, Progress: progressTo(out, time.Now),
+		From: from.String(), Now: time.Now, Session: target.session, Progress: progressTo(out, time.Now),
 		Cursor: func(kind messages.Kind, app, id string) string { return integrationKey(string(kind), app, id) },
 	})
 	if err != nil {
@@ -76,70 +76,9 @@ func (c *migrateCommand) migrate(ctx context.Context, cfg Config, log *slog.Logg
 	return nil
 }
 
-// storePlace is where a store is, as in "badger:DIR".
-type storePlace struct{ dir string }
-
-func (p storePlace) String() string { return "badger:" + p.dir }
-
-func parseStorePlace(flag, text string) (storePlace, error) {
-	scheme, dir, _ := strings.Cut(text, ":")
-	if scheme != "badger" || dir == "" {
-		return storePlace{}, fmt.Errorf("%s %q: use badger:DIR with the data folder of a server", flag, text)
-	}
-	dir, err := filepath.Abs(dir)
-	return storePlace{dir}, err
-}
-
-// open keeps the whole log: what is too old is removed by the server that runs later. A folder that a server uses is refused by the store.
-func (p storePlace) open(cfg StoreConfig, kek persistence.KEK, log *slog.Logger, failed func(error)) (*badger.Store, error) {
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
-		return nil, err
-	}
-	return badger.Open(badger.Config{
-		Dir: filepath.Join(p.dir, "store"), Sealer: persistence.NewSealer(kek), Logger: log.With("component", "store"), Retention: -1, MinFreeBytes: uint64(cfg.MinFreeBytes),
-		OnFailure: func(err error) { failed(fmt.Errorf("store of %s: %w", p, err)) },
-	})
-}
-
-// keyFile is where a server keeps the key-encryption key if it has not been given one.
-func (p storePlace) keyFile() string { return filepath.Join(p.dir, "key-encryption-key") }
-
-// migrationKEK gives the key of both stores: the configured one, else that of the source's folder, which is then copied into the target's.
-func migrationKEK(cfg Config, from, to storePlace) (persistence.KEK, error) {
-	if cfg.KEK != "" {
-		return persistence.ParseKEK(string(cfg.KEK))
-	}
-	text, err := os.ReadFile(from.keyFile())
-	if err != nil {
-		return persistence.KEK{}, fmt.Errorf("no key-encryption key is configured, and the source has none: set LORIKEET_KEY_ENCRYPTION_KEY as for its server: %w", err)
-	}
-	if err := os.MkdirAll(to.dir, 0o700); err != nil {
-		return persistence.KEK{}, err
-	}
-	f, err := os.OpenFile(to.keyFile(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrExist): // if it is another key, the target's store is not empty or will be refused
-		there, err := os.ReadFile(to.keyFile())
-		if err == nil && string(there) != string(text) {
-			err = fmt.Errorf("%s holds another key than the source: use an empty folder", to.keyFile())
-		}
-		if err != nil {
-			return persistence.KEK{}, err
-		}
-	case err != nil:
-		return persistence.KEK{}, err
-	default:
-		_, err = f.Write(text)
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return persistence.KEK{}, fmt.Errorf("copy the key-encryption key: %w", err)
-		}
-	}
-	return persistence.LoadOrCreateKEK(from.keyFile())
-}
-
 // progressTo prints how far it is, at most once a second.
 func progressTo(out io.Writer, now func() time.Time) func(part string, done int) {
-	var last time.Time
+	last := now()
 	return func(part string, done int) {
 		if t := now(); t.Sub(last) >= time.Second {
 			last = t
@@ -148,7 +87,7 @@ func progressTo(out io.Writer, now func() time.Time) func(part string, done int)
 	}
 }
 
-func summarize(out io.Writer, report migrate.Report, from, to storePlace, took time.Duration) {
+func summarize(out io.Writer, report migrate.Report, from, to place, took time.Duration) {
 	if report.Anew {
 		fmt.Fprintln(out, "An earlier migration had not come to its end; what it had written was removed first.")
 	}
@@ -165,4 +104,30 @@ func summarize(out io.Writer, report migrate.Report, from, to storePlace, took t
 		fmt.Fprintf(out, "  %8d %s\n", line.n, line.what)
 	}
 	fmt.Fprintln(out, "Start the server on the target now, and not on the source again: devices must not meet two servers that both count their frames.")
+	if from.dir != "" && to.url != "" {
+		fmt.Fprintf(out, "All nodes of the cluster need the key-encryption key of this server: the one that is configured, or a copy of %s in their data folders.\n", from.keyFile())
+	}
+}
+
+// place is where a store is: the data folder of a server, or NATS servers and a namespace.
+type place struct{ dir, url, namespace string }
+
+func (p place) String() string {
+	if p.dir != "" {
+		return "badger:" + p.dir
+	}
+	var urls []string
+	for _, u := range split(p.url) {
+		urls = append(urls, withoutUser(u))
+	}
+	return strings.Join(urls, ",") + " namespace " + p.namespace
+}
+
+// withoutUser takes a password, which may be in the URL of a NATS server, away.
+func withoutUser(u string) string {
+	scheme, rest, ok := strings.Cut(u, "://")
+	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 {
+		return scheme + "://" + rest[i+1:]
+	}
+	return u
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -235,9 +236,10 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 	want := expected(contents(t, source))
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n += 1 + n/4 {
-			target := memory.New()
+			target, beside, o := memory.New(), &beside{}, options()
+			o.Session = beside.session
 			failing := persistencetest.NewFailing(target, n, after)
-			_, err := migrate.Run(t.Context(), source, failing, options())
+			_, err := migrate.Run(t.Context(), source, failing, o)
 			if !failing.Failed() {
 				check(t, err)
 				break
@@ -255,8 +257,16 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 				}
 				continue
 			}
-			report, err := migrate.Run(t.Context(), source, target, options())
+			if unfinished != nil { // what is gone from the source meanwhile is gone from the target as well
+				check(t, target.WriteDocuments(t.Context(), []messages.Write{{Kind: messages.KindLink, ID: "old", Value: []byte("x")}}))
+				_, err := target.Commit(t.Context(), messages.Commit{Device: device("app", "old"), Session: []byte("x")})
+				check(t, err, beside.session(t.Context(), device("app", "old"), []byte("x")))
+			}
+			report, err := migrate.Run(t.Context(), source, target, o)
 			check(t, err)
+			if len(beside.sessions) != report.Sessions {
+				t.Errorf("call %d after=%v: %d sessions are known beside the target, which has %d", n, after, len(beside.sessions), report.Sessions)
+			}
 			if report.Anew != (unfinished != nil) {
 				t.Errorf("call %d after=%v: anew is %v after %v", n, after, report.Anew, unfinished)
 			}
@@ -265,6 +275,25 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 			}
 		}
 	}
+}
+
+// beside is what a target keeps beside sessions.
+type beside struct {
+	mu       sync.Mutex
+	sessions map[messages.DeviceID]bool
+}
+
+func (b *beside) session(_ context.Context, id messages.DeviceID, record []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sessions == nil {
+		b.sessions = map[messages.DeviceID]bool{}
+	}
+	b.sessions[id] = true
+	if record == nil {
+		delete(b.sessions, id)
+	}
+	return nil
 }
 
 func TestUnfinishedMigrationOfAnotherServerIsRefused(t *testing.T) {
