@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -87,10 +88,8 @@ func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes 
 			n.signal(syscall.SIGKILL)
 			<-n.done
 		}
-		if t.Failed() {
-			for _, n := range c.all {
-				n.show()
-			}
+		for _, n := range c.all {
+			n.show()
 		}
 	})
 	for _, p := range places {
@@ -226,19 +225,30 @@ func (n *node) isReady() (starts int, ready bool) {
 	return n.starts, n.ready
 }
 
-// show writes the end of the node's logs.
+// show writes the node's logs: shortened if the test has failed, and whole into the folder that LORIKEET_TEST_LOGS names.
 func (n *node) show() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	dir := os.Getenv("LORIKEET_TEST_LOGS")
 	for i, log := range n.logs {
-		n.c.t.Logf("log of node %s, start %d:\n%s", n.name, i+1, tail(log.String()))
+		if n.c.t.Failed() {
+			n.c.t.Logf("log of node %s, start %d:\n%s", n.name, i+1, tail(log.String()))
+		}
+		if dir == "" {
+			continue
+		}
+		name := fmt.Sprintf("%s-%s-%d.log", strings.NewReplacer("/", "-", " ", "_").Replace(n.c.t.Name()), n.name, i+1)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(log.String()), 0o644); err != nil {
+			n.c.t.Error(err)
+		}
 	}
 }
 
+// tail shortens a log to its beginning and its end.
 func tail(log string) string {
-	const limit = 4 << 10
+	const head, limit = 3 << 10, 7 << 10
 	if len(log) > limit {
-		return "…" + log[len(log)-limit:]
+		return log[:head] + "\n…\n" + log[len(log)-(limit-head):]
 	}
 	return log
 }

@@ -68,7 +68,7 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	if s.cfg.embedded() {
 		err = s.startNATS(ctx)
 	} else {
-		options := s.cfg.natsOptions(s.cfg.Cluster.URL, "lorikeet "+c.name)
+		options := natsOptions(s.cfg.NATS, split(s.cfg.Cluster.URL), "lorikeet "+c.name)
 		options.OnState = s.natsState
 		c.nats, err = jetstream.Connect(options)
 	}
@@ -86,11 +86,10 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	return nil
 }
 
-// natsOptions say how to reach the NATS servers of a list with commas.
-func (c *Config) natsOptions(urls, name string) jetstream.Options {
+func natsOptions(cfg NATSConfig, urls []string, name string) jetstream.Options {
 	return jetstream.Options{
-		URLs: split(urls), Name: name, CredentialsFile: c.NATS.Credentials, NKeySeedFile: c.NATS.NKey, User: c.NATS.User, Password: string(c.NATS.Password),
-		Token: string(c.NATS.Token), CAFile: c.NATS.CA, CertFile: c.NATS.Cert, KeyFile: c.NATS.Key,
+		URLs: urls, Name: name, CredentialsFile: cfg.Credentials, NKeySeedFile: cfg.NKey, User: cfg.User, Password: string(cfg.Password), Token: string(cfg.Token),
+		CAFile: cfg.CA, CertFile: cfg.Cert, KeyFile: cfg.Key,
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"lorikeet/messages"
@@ -116,18 +115,5 @@ func (p place) String() string {
 	if p.dir != "" {
 		return "badger:" + p.dir
 	}
-	var urls []string
-	for _, u := range split(p.url) {
-		urls = append(urls, withoutUser(u))
-	}
-	return strings.Join(urls, ",") + " namespace " + p.namespace
-}
-
-// withoutUser takes a password, which may be in the URL of a NATS server, away.
-func withoutUser(u string) string {
-	scheme, rest, ok := strings.Cut(u, "://")
-	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 {
-		return scheme + "://" + rest[i+1:]
-	}
-	return u
+	return p.url + " namespace " + p.namespace
 }

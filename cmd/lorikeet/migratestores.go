@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -26,13 +27,15 @@ import (
 func parsePlace(flag, text string, cfg Config) (place, error) {
 	scheme, rest, _ := strings.Cut(text, ":")
 	switch {
+	case scheme != "badger" && strings.Contains(text, "@"): // command lines are seen by others
+		return place{}, fmt.Errorf("%s: leave user and password out of the URL and give them as nats.user and nats.password", flag)
 	case scheme == "badger" && rest != "":
 		dir, err := filepath.Abs(rest)
 		return place{dir: dir}, err
 	case (scheme == "nats" || scheme == "tls") && len(rest) > len("//"):
 		return place{url: text, namespace: cfg.Cluster.Namespace}, nil
 	}
-	return place{}, fmt.Errorf("%s %q: use badger:DIR with the data folder of a server, or nats://HOST:PORT", flag, withoutUser(text))
+	return place{}, fmt.Errorf("%s %q: use badger:DIR with the data folder of a server, or nats://HOST:PORT", flag, text)
 }
 
 // check says whether there is a store, if that can be seen from here.
@@ -151,7 +154,7 @@ func (o opener) badger(p place) (*end, error) {
 
 // nats refuses a namespace in which nodes run.
 func (o opener) nats(ctx context.Context, p place, mustExist bool) (_ *end, err error) {
-	nc, err := jetstream.Connect(o.cfg.natsOptions(p.url, "lorikeet migrate"))
+	nc, err := jetstream.Connect(natsOptions(o.cfg.NATS, split(p.url), "lorikeet migrate"))
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +164,8 @@ func (o opener) nats(ctx context.Context, p place, mustExist bool) (_ *end, err 
 			err = errors.Join(err, e.close())
 		}
 	}()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	if err := o.checkAlone(ctx, nc, p, mustExist); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func spreadOf(d []time.Duration) Spread {
 	return Spread{Devices: len(d), Min: rank(0), Median: rank(0.5), P99: rank(0.99), Max: rank(1)}
 }
 
-// MarkReport is what a Mark meant to the devices.
+// MarkReport is what a Mark meant to the devices that had been accepted before.
 type MarkReport struct {
 	Name string `json:"name"`
 	// Outage is by how much the longest time between two acceptances of a device, of those that end after the mark and begin before the next one,
@@ -82,16 +82,16 @@ func markReport(m timedMark, times [][]time.Duration, next, end, interval time.D
 	var gaps, first []time.Duration
 	for _, t := range times {
 		i, _ := slices.BinarySearch(t, m.at)
+		if i == 0 {
+			continue // it may not have sent yet
+		}
 		if i == len(t) || t[i] > next {
 			out.Unserved++
 		}
 		if i < len(t) {
 			first = append(first, t[i]-m.at)
 		}
-		from, last := m.at, i // without an acceptance before the mark the gap begins at the mark
-		if i > 0 {
-			from = t[i-1]
-		}
+		last := i
 		for last < len(t) && t[last] <= next {
 			last++
 		}
@@ -99,7 +99,7 @@ func markReport(m timedMark, times [][]time.Duration, next, end, interval time.D
 		if last < len(t) {
 			upTo = t[last]
 		}
-		gaps = append(gaps, max(longestGap(append(append([]time.Duration{from}, t[i:last]...), upTo))-interval, 0))
+		gaps = append(gaps, max(longestGap(append(slices.Clone(t[i-1:last]), upTo))-interval, 0))
 	}
 	out.Outage, out.Interrupted, out.First = spreadOf(gaps), spreadOf(interruptions(gaps)), spreadOf(first)
 	return out
