@@ -161,14 +161,19 @@ func (l *joinLimiter) allow(gateway messages.EUI64, now time.Time) bool {
 // LoadIndex fills the directory from the store, without waking actors.
 func LoadIndex(ctx context.Context, cfg *DeviceConfig) error {
 	return cfg.Store.ScanSessions(ctx, func(id messages.DeviceID, b []byte, _ messages.Revision) error {
-		s, err := device.Unmarshal(b)
-		if err != nil {
-			return err
+		entries, err := SessionEntries(b)
+		if err == nil && len(entries) > 0 {
+			cfg.Index.Set(id, entries...)
 		}
-		if s.Session == nil && s.Pending == nil {
-			return nil
-		}
-		cfg.Index.Set(id, indexEntries(s)...)
-		return nil
+		return err
 	})
+}
+
+// SessionEntries reads from a session record what the directory must know of the device; nothing if it has no session.
+func SessionEntries(record []byte) ([]messages.SessionEntry, error) {
+	s, err := device.Unmarshal(record)
+	if err != nil {
+		return nil, err
+	}
+	return indexEntries(s), nil
 }

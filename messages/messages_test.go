@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -94,5 +97,22 @@ func TestRights(t *testing.T) {
 		if got := c.access.Can(c.app, c.rights...); got != c.want {
 			t.Errorf("%+v on %q for %v: %v", c.access, c.app, c.rights, got)
 		}
+	}
+}
+
+// A kind that is not in Kinds would be left behind by whatever goes through all of them.
+func TestKindsAreAllListed(t *testing.T) {
+	source, err := os.ReadFile("store.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^\tKind\w+ +Kind += "(\w+)"`).FindAllSubmatch(source, -1)
+	for _, d := range declared {
+		if !slices.Contains(Kinds[:], Kind(d[1])) {
+			t.Errorf("kind %q is not in Kinds", d[1])
+		}
+	}
+	if len(declared) != len(Kinds) {
+		t.Errorf("%d kinds are declared, %d listed", len(declared), len(Kinds))
 	}
 }

@@ -206,7 +206,12 @@ func (m *migration) empty(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := parallel(ctx, 64, sequence(sessions), m.to.DeleteSession); err != nil {
+	if err := parallel(ctx, 64, sequence(sessions), func(ctx context.Context, id messages.DeviceID) error {
+		if err := m.to.DeleteSession(ctx, id); err != nil {
+			return err
+		}
+		return m.tell(ctx, id, nil)
+	}); err != nil {
 		return err
 	}
 	for _, kind := range messages.Kinds {

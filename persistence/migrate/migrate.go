@@ -40,11 +40,12 @@ type Target interface {
 
 // Options of Run. From, Now and Cursor are required.
 type Options struct {
-	From     string                                                          // where the source is, for the mark and for errors; without passwords
-	Now      func() time.Time                                                // for the mark
-	Cursor   func(kind messages.Kind, application, id string) string         // name of the cursor of a webhook or a pub/sub integration
-	Session  func(ctx context.Context, id messages.DeviceID, b []byte) error // after a session is copied, for what the target keeps beside it; nil: nothing
-	Progress func(part string, done int)                                     // now and then, one call at a time; nil: nobody looks
+	From   string                                                  // where the source is, for the mark and for errors; without passwords
+	Now    func() time.Time                                        // for the mark
+	Cursor func(kind messages.Kind, application, id string) string // name of the cursor of a webhook or a pub/sub integration
+	// Session is told of each session that was copied, or removed (b is nil), for what the target keeps beside it; called by several goroutines. May be nil.
+	Session  func(ctx context.Context, id messages.DeviceID, b []byte) error
+	Progress func(part string, done int) // now and then, one call at a time; nil: nobody looks
 }
 
 // Report counts what was copied.
@@ -136,7 +137,7 @@ func (m *migration) count(part string, n int) {
 
 const (
 	batchCount = 200
-	batchBytes = 1 << 20 // then a batch is written; one record more may be in it
+	batchBytes = 256 << 10 // then a batch is written; one record more may be in it
 )
 
 func (m *migration) copyDocuments(ctx context.Context) (map[messages.Kind]int, error) {
@@ -182,10 +183,8 @@ func (m *migration) copySessions(ctx context.Context) (int, error) {
 		if _, err := m.to.Commit(ctx, messages.Commit{Device: s.device, Session: s.record}); err != nil {
 			return inUse(fmt.Errorf("copy session of %s: %w", s.device.UID(), err))
 		}
-		if m.Session != nil {
-			if err := m.Session(ctx, s.device, s.record); err != nil {
-				return fmt.Errorf("session of %s: %w", s.device.UID(), err)
-			}
+		if err := m.tell(ctx, s.device, s.record); err != nil {
+			return err
 		}
 		m.count("sessions", 1)
 		return nil
@@ -282,6 +281,16 @@ func parallel[T any](ctx context.Context, workers int, produce func(ctx context.
 		return cause
 	}
 	return err
+}
+
+func (m *migration) tell(ctx context.Context, id messages.DeviceID, record []byte) error {
+	if m.Session == nil {
+		return nil
+	}
+	if err := m.Session(ctx, id, record); err != nil {
+		return fmt.Errorf("session of %s: %w", id.UID(), err)
+	}
+	return nil
 }
 
 func sequence[T any](all []T) func(context.Context, func(T) error) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
+	"lorikeet/persistence/jetstream"
+	"lorikeet/persistence/jetstream/natsserver"
 	"lorikeet/persistence/memory"
 	"lorikeet/persistence/migrate"
 	"lorikeet/persistence/persistencetest"
@@ -53,7 +57,7 @@ func wantError(t testing.TB, err error, name string) {
 	}
 }
 
-const appEvents = 450 // of application "app", numbered from 11 in the source
+const appEvents = 450 // of application "app", of which the log does not begin with 1
 
 // fill puts some of everything into a store.
 func fill(t testing.TB, s persistencetest.Store) {
@@ -92,14 +96,20 @@ func fill(t testing.TB, s persistencetest.Store) {
 	check(t, err)
 	_, err = s.Commit(ctx, messages.Commit{Device: device("gone", "dev"), Session: []byte("x"), Events: []messages.Event{event(device("gone", "dev"), 1)}})
 	check(t, err)
+	entries, err := s.ReadLog(ctx, "app", 0, 5000)
+	check(t, err)
+	if len(entries) != appEvents || entries[0].Seq < 11 {
+		t.Fatalf("%d events from %d on", len(entries), entries[0].Seq)
+	}
 	for name, seq := range map[string]uint64{
-		"webhook/behind": 3, "webhook/early": 10, "webhook/middle": 200, "webhook/last": 460, "webhook/deleted": math.MaxInt64, "pubsub/beyond": 1000,
+		"webhook/behind": 3, "webhook/early": entries[0].Seq - 1, "webhook/middle": entries[189].Seq, "webhook/last": entries[appEvents-1].Seq,
+		"webhook/deleted": math.MaxInt64, "pubsub/beyond": entries[appEvents-1].Seq + 1<<40,
 	} {
 		check(t, s.SaveCursor(ctx, "app/"+name, seq))
 	}
 }
 
-// contents is all that a store holds, without revisions and with logs numbered from 1.
+// contents is all that a store holds, without revisions; of a cursor how many events of the kept log are settled.
 func contents(t testing.TB, s persistencetest.Store) map[string]string {
 	t.Helper()
 	ctx := t.Context()
@@ -114,28 +124,33 @@ func contents(t testing.TB, s persistencetest.Store) map[string]string {
 	for _, app := range []string{"app", "empty", "gone"} {
 		entries, err := s.ReadLog(ctx, app, 0, 5000)
 		check(t, err)
-		first := uint64(0)
 		for i, e := range entries {
-			if i == 0 {
-				first = e.Seq
-			}
 			json := string(e.JSON)
 			e.JSON = nil
 			out[fmt.Sprintf("log %s %d", app, i+1)] = fmt.Sprintf("%+v", e.Event) + json
 		}
+		_, last, err := s.LogRange(ctx, app)
+		check(t, err)
 		for _, name := range []string{"webhook/new", "webhook/behind", "webhook/early", "webhook/middle", "webhook/last", "webhook/none", "webhook/deleted", "pubsub/beyond"} {
-			if seq, ok, err := s.LoadCursor(ctx, app+"/"+name); err != nil || ok {
-				out["cursor "+app+" "+name] = fmt.Sprint(int64(seq)-int64(first)+1, err)
+			seq, ok, err := s.LoadCursor(ctx, app+"/"+name)
+			check(t, err)
+			switch settled := slices.IndexFunc(entries, func(e messages.LogEntry) bool { return e.Seq > seq }); {
+			case !ok:
+			case seq > last:
+				out["cursor "+app+" "+name] = "beyond the end"
+			case settled < 0:
+				out["cursor "+app+" "+name] = "all settled"
+			default:
+				out["cursor "+app+" "+name] = fmt.Sprint(settled)
 			}
 		}
 	}
 	return out
 }
 
-// expected is what a migration makes of contents: a place before the log is its beginning, one beyond its end is none.
+// expected is what a migration makes of contents: a place beyond the end of a log is none.
 func expected(source map[string]string) map[string]string {
 	want := maps.Clone(source)
-	want["cursor app webhook/behind"] = "0 <nil>"
 	delete(want, "cursor app webhook/deleted")
 	delete(want, "cursor app pubsub/beyond")
 	return want
@@ -149,11 +164,26 @@ func openBadger(t testing.TB, dir string) *badger.Store {
 	return s
 }
 
+func openJetStream(t testing.TB) persistencetest.Store {
+	t.Helper()
+	server, err := natsserver.Start(t.Context(), natsserver.Config{StoreDir: t.TempDir(), NoSync: true})
+	check(t, err)
+	t.Cleanup(server.Close)
+	nc, err := jetstream.Connect(jetstream.Options{InProcess: server.ClientOptions()})
+	check(t, err)
+	t.Cleanup(nc.Close)
+	s, err := jetstream.Open(t.Context(), jetstream.Config{Conn: nc, Sealer: persistence.NewSealer(persistence.KEK{1}), Retention: -1, Journals: 2})
+	check(t, err)
+	t.Cleanup(func() { check(t, s.Close()) })
+	return s
+}
+
 func TestEverythingIsCopied(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func(testing.TB) persistencetest.Store{
-		"memory": func(testing.TB) persistencetest.Store { return memory.New() },
-		"badger": func(t testing.TB) persistencetest.Store { return openBadger(t, t.TempDir()) },
+		"memory":    func(testing.TB) persistencetest.Store { return memory.New() },
+		"badger":    func(t testing.TB) persistencetest.Store { return openBadger(t, t.TempDir()) },
+		"jetstream": func(t testing.TB) persistencetest.Store { return openJetStream(t) },
 	}
 	for from, openFrom := range stores {
 		for to, openTo := range stores {
@@ -235,9 +265,10 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 	want := expected(contents(t, source))
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n += 1 + n/4 {
-			target := memory.New()
+			target, beside, o := memory.New(), &beside{}, options()
+			o.Session = beside.session
 			failing := persistencetest.NewFailing(target, n, after)
-			_, err := migrate.Run(t.Context(), source, failing, options())
+			_, err := migrate.Run(t.Context(), source, failing, o)
 			if !failing.Failed() {
 				check(t, err)
 				break
@@ -255,8 +286,16 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 				}
 				continue
 			}
-			report, err := migrate.Run(t.Context(), source, target, options())
+			if unfinished != nil { // what is gone from the source meanwhile is gone from the target as well
+				check(t, target.WriteDocuments(t.Context(), []messages.Write{{Kind: messages.KindLink, ID: "old", Value: []byte("x")}}))
+				_, err := target.Commit(t.Context(), messages.Commit{Device: device("app", "old"), Session: []byte("x")})
+				check(t, err, beside.session(t.Context(), device("app", "old"), []byte("x")))
+			}
+			report, err := migrate.Run(t.Context(), source, target, o)
 			check(t, err)
+			if len(beside.sessions) != report.Sessions {
+				t.Errorf("call %d after=%v: %d sessions are known beside the target, which has %d", n, after, len(beside.sessions), report.Sessions)
+			}
 			if report.Anew != (unfinished != nil) {
 				t.Errorf("call %d after=%v: anew is %v after %v", n, after, report.Anew, unfinished)
 			}
@@ -265,6 +304,25 @@ func TestInterruptedMigrationBeginsAnew(t *testing.T) {
 			}
 		}
 	}
+}
+
+// beside is what a target keeps beside sessions.
+type beside struct {
+	mu       sync.Mutex
+	sessions map[messages.DeviceID]bool
+}
+
+func (b *beside) session(_ context.Context, id messages.DeviceID, record []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sessions == nil {
+		b.sessions = map[messages.DeviceID]bool{}
+	}
+	b.sessions[id] = true
+	if record == nil {
+		delete(b.sessions, id)
+	}
+	return nil
 }
 
 func TestUnfinishedMigrationOfAnotherServerIsRefused(t *testing.T) {

@@ -71,6 +71,9 @@ func TestEachNodeKnowsWhatAnotherWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range nodes {
+			if err := r.catchUp(ctx); err != nil { // another node hears of it a moment later
+				t.Error(err)
+			}
 			wantError(t, second(r.Authorize(ctx, key.Key)), "unauthenticated")
 			if id, ok := r.DeviceByEUI(*eui(1), *eui(7)); ok {
 				t.Errorf("deleted device found: %v", id)
