@@ -63,5 +63,8 @@ cluster-faults: ## kill, stop and cut off nodes and NATS servers of a cluster un
 demo: build ## a server with simulated devices; prints decoded events and the lines to try
 	./bin/lorikeet demo $(ARGS)
 
+cluster-demo: build ## three nodes on this machine; one is killed, and the events go on
+	./bin/lorikeet cluster-demo $(ARGS)
+
 run: build ## a server with a throw-away folder
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && ./bin/lorikeet serve --data "$$dir" $(ARGS)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -88,5 +89,146 @@ func TestAskAfterStopIsRefused(t *testing.T) {
 	}
 	if _, err := l.Ask(context.Background(), device(1), "hello"); messages.CodeOf(err) != messages.CodeUnavailable {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// slow is an actor that counts how many of it live at once, and handles nothing until it is let.
+type slow struct {
+	living, most *atomic.Int32
+	let          chan struct{}
+}
+
+func (s *slow) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.most.Store(max(s.most.Load(), s.living.Add(1)))
+	case *actor.Stopped:
+		s.living.Add(-1)
+	case *Request:
+		<-s.let
+		m.Answer("done", nil)
+	}
+}
+
+type slowLocal struct {
+	*Local
+	living, most atomic.Int32
+	let          chan struct{}
+	owned, fit   atomic.Bool
+	refused      chan any
+}
+
+func startSlow(t *testing.T) *slowLocal {
+	s := &slowLocal{let: make(chan struct{}, 100), refused: make(chan any, 100)}
+	s.owned.Store(true)
+	s.fit.Store(true)
+	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+	s.Local = StartLocal(LocalConfig{System: system, Clock: time.Now, Owns: func(messages.DeviceID) bool { return s.owned.Load() },
+		Fit: s.fit.Load, Refuse: func(_ messages.DeviceID, m any) { s.refused <- m }},
+		func(messages.DeviceID) actor.Actor { return &slow{living: &s.living, most: &s.most, let: s.let} })
+	t.Cleanup(func() {
+		close(s.let)
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		system.Shutdown()
+	})
+	return s
+}
+
+func (s *slowLocal) begin() chan error {
+	out := make(chan error, 1)
+	r := &Request{reply: make(chan answer, 1)}
+	if !s.Deliver(device(1), r) {
+		out <- ErrMoved
+		return out
+	}
+	go func() { a := <-r.reply; out <- a.err }()
+	return out
+}
+
+func all(messages.DeviceID) bool { return true }
+
+func TestStoppedActorFinishesItsMailboxAndTheNextOneWaits(t *testing.T) {
+	t.Parallel()
+	s := startSlow(t)
+	before := []chan error{s.begin(), s.begin()}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.StopWhere(ctx, func(id messages.DeviceID) bool { return id == device(2) }); err != nil {
+		t.Errorf("nothing to stop: %v", err)
+	}
+	if err := s.StopWhere(ctx, all); err == nil {
+		t.Error("it can't have stopped")
+	}
+	if s.Alive() != 0 {
+		t.Error("a stopping actor counts")
+	}
+	after := s.begin()
+	for range 3 {
+		s.let <- struct{}{}
+	}
+	for _, c := range append(before, after) {
+		if err := <-c; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.StopWhere(context.Background(), all); err != nil {
+		t.Error(err)
+	}
+	if s.most.Load() != 1 || s.living.Load() != 0 {
+		t.Errorf("%d at once, %d live", s.most.Load(), s.living.Load())
+	}
+}
+
+func TestDeviceOfAnotherNodeIsRefused(t *testing.T) {
+	t.Parallel()
+	s := startSlow(t)
+	s.owned.Store(false)
+	if _, err := s.Ask(context.Background(), device(1), "x"); !errors.Is(err, ErrMoved) {
+		t.Errorf("got %v", err)
+	}
+	s.owned.Store(true)
+	first := s.begin()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.StopWhere(ctx, all); err == nil {
+		t.Error("it can't have stopped")
+	}
+	if !s.Deliver(device(1), "waits") {
+		t.Error("not taken")
+	}
+	s.owned.Store(false)
+	s.let <- struct{}{}
+	if err := <-first; err != nil {
+		t.Errorf("what was in the mailbox: %v", err)
+	}
+	if got := <-s.refused; got != "waits" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestNothingIsHandledWhileUnfit(t *testing.T) {
+	t.Parallel()
+	s := startSlow(t)
+	first := s.begin()
+	if !s.Deliver(device(1), "late") {
+		t.Error("not taken")
+	}
+	s.fit.Store(false)
+	s.let <- struct{}{} // the first may have begun before
+	select {
+	case err := <-first:
+		if err != nil {
+			t.Error(err)
+		}
+		if got := <-s.refused; got != "late" {
+			t.Errorf("got %v", got)
+		}
+	case m := <-s.refused:
+		if _, ok := m.(*Request); !ok {
+			t.Errorf("got %v", m)
+		}
+		m.(*Request).Answer(nil, nil)
 	}
 }

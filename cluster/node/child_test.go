@@ -238,7 +238,10 @@ func (c *child) serve(in io.Reader) {
 		go func() {
 			start := time.Now()
 			out, err := c.do(r)
-			out.ID, out.Took = r.ID, time.Since(start)
+			out.ID = r.ID
+			if out.Took == 0 {
+				out.Took = time.Since(start)
+			}
 			if err != nil {
 				out.Error, out.Code = err.Error(), nameOf(err)
 			}
@@ -295,7 +298,7 @@ func (c *child) do(r request) (out response, err error) {
 		c.load = startLoad(c.node, r.Workers, r.Devices)
 	case "progress":
 		c.load.mu.Lock()
-		out.Value = fmt.Sprint(min(c.load.Asks, len(c.load.frames)))
+		out.Value, out.Took = fmt.Sprint(min(c.load.Asks, len(c.load.frames))), max(c.load.SlowestAsk, c.load.SlowestFrame)
 		c.load.mu.Unlock()
 	case "unload":
 		out.Summary = c.load.end(c.node)
@@ -329,7 +332,7 @@ func (l *load) running() bool {
 	select {
 	case <-l.stop:
 		return false
-	case <-time.After(time.Millisecond):
+	case <-time.After(3 * time.Millisecond):
 		return true
 	}
 }
@@ -379,18 +382,25 @@ func (l *load) end(n *Node) *summary {
 			settled := f.settled
 			f.mu.Unlock()
 			if settled > 1 {
+				l.mu.Lock()
 				l.Repeats++
+				l.mu.Unlock()
 			}
 			if settled > 0 {
 				break
 			}
 			if time.Now().After(deadline) {
+				l.mu.Lock()
 				l.Unsettled++
+				l.mu.Unlock()
 				break
 			}
 			<-time.After(5 * time.Millisecond)
 		}
 	}
-	l.Frames, l.GivenUp = len(l.frames), int(testutil.ToFloat64(n.metrics.givenUp))
-	return &l.summary
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := l.summary
+	sum.Frames, sum.GivenUp = len(l.frames), int(testutil.ToFloat64(n.metrics.givenUp))
+	return &sum
 }

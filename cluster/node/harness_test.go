@@ -18,7 +18,7 @@ import (
 )
 
 // natsServer is a NATS server of the test; port 0 takes any.
-func natsServer(t *testing.T, dir string, port int) *server.Server {
+func natsServer(t testing.TB, dir string, port int) *server.Server {
 	t.Helper()
 	if port == 0 {
 		port = server.RANDOM_PORT
@@ -37,7 +37,7 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 
 // proc is a node in a process.
 type proc struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -50,7 +50,7 @@ type proc struct {
 	waiting map[int]chan response
 }
 
-func spawn(t *testing.T, spec childSpec) *proc {
+func spawn(t testing.TB, spec childSpec) *proc {
 	t.Helper()
 	if spec.Listen == "" {
 		spec.Listen = "127.0.0.1:0"
@@ -225,7 +225,7 @@ func (p *proc) names() string {
 }
 
 // eventually asks until the condition holds.
-func eventually(t *testing.T, what string, limit time.Duration, ok func() bool) {
+func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !ok() {

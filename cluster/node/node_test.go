@@ -6,6 +6,7 @@ import (
 )
 
 func TestNodesReachDevicesOfEachOther(t *testing.T) {
+	t.Parallel()
 	s := natsServer(t, t.TempDir(), 0)
 	nodes := startCluster(t, s.ClientURL(), 2*time.Second, "a", "b")
 	for _, p := range nodes {

@@ -148,6 +148,7 @@ func duration(t *rapid.T, label string, most time.Duration) time.Duration {
 }
 
 func TestOutagesRemoveNobodyInSimulation(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulation(t, rapid.IntRange(2, 5).Draw(t, "nodes"))
 		for range rapid.IntRange(1, 4).Draw(t, "outages") {
@@ -167,6 +168,7 @@ func TestOutagesRemoveNobodyInSimulation(t *testing.T) {
 }
 
 func TestDeadNodeIsRemovedWithinTheLeaseInSimulation(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulation(t, rapid.IntRange(2, 5).Draw(t, "nodes"))
 		s.runTo(t, 2*time.Second+duration(t, "before", 3*time.Second))
@@ -189,6 +191,7 @@ func TestDeadNodeIsRemovedWithinTheLeaseInSimulation(t *testing.T) {
 
 // Whatever stops, is cut off or dies: no node is removed while it may still handle something, and in the end all agree about who lives.
 func TestNoFitNodeIsRemovedInSimulation(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulation(t, rapid.IntRange(2, 5).Draw(t, "nodes"))
 		for range rapid.IntRange(1, 12).Draw(t, "faults") {

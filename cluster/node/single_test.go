@@ -26,9 +26,16 @@ import (
 )
 
 // testConfig is for a node in this process. Two at once would be a data race of protoactor, so these tests don't run in parallel.
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	t.Helper()
-	nc, err := nats.Connect(natsServer(t, t.TempDir(), 0).ClientURL())
+	js := jetStream(t, natsServer(t, t.TempDir(), 0).ClientURL())
+	return Config{Name: "a", Listen: "127.0.0.1:0", JetStream: js, Version: "1", Protocol: 1, Codec: testCodec{}, Clock: time.Now,
+		OnLost: func(err error) { t.Errorf("lost: %v", err) }, Log: slog.New(slog.DiscardHandler)}
+}
+
+func jetStream(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,11 +44,10 @@ func testConfig(t *testing.T) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Name: "a", Listen: "127.0.0.1:0", JetStream: js, Version: "1", Protocol: 1, Codec: testCodec{}, Clock: time.Now,
-		OnLost: func(err error) { t.Errorf("lost: %v", err) }, Log: slog.New(slog.DiscardHandler)}
+	return js
 }
 
-func startNode(t *testing.T, cfg Config) *Node {
+func startNode(t testing.TB, cfg Config) *Node {
 	t.Helper()
 	n, err := Start(t.Context(), cfg, func(messages.DeviceID) actor.Actor { return &testActor{name: cfg.Name, last: &atomic.Int64{}} })
 	if err != nil {

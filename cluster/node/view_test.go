@@ -19,6 +19,7 @@ func alive(name string) *record {
 }
 
 func TestSilentMembersAreJudgedOnlyByWhoCanSee(t *testing.T) {
+	t.Parallel()
 	const lease = 2 * second
 	type step struct {
 		at   time.Duration
@@ -54,6 +55,7 @@ func TestSilentMembersAreJudgedOnlyByWhoCanSee(t *testing.T) {
 }
 
 func TestViewFollowsTheNewestRevision(t *testing.T) {
+	t.Parallel()
 	v := newView("me", 2*second)
 	leaving, removed := alive("x"), alive("x")
 	leaving.State, removed.State = StateLeaving, StateRemoved
@@ -80,6 +82,7 @@ func TestViewFollowsTheNewestRevision(t *testing.T) {
 }
 
 func TestNodeSeesThatItWasRemoved(t *testing.T) {
+	t.Parallel()
 	v := newView("me", 2*second)
 	if v.removed() {
 		t.Error("removed before it was there")
@@ -103,6 +106,7 @@ func TestNodeSeesThatItWasRemoved(t *testing.T) {
 }
 
 func TestDeadMembersAreForgottenAfterAnHour(t *testing.T) {
+	t.Parallel()
 	v := newView("me", 2*second)
 	dead := alive("x")
 	dead.State = StateRemoved
@@ -119,6 +123,7 @@ func TestDeadMembersAreForgottenAfterAnHour(t *testing.T) {
 }
 
 func TestJoiningIsHinderedByTheLivingOnly(t *testing.T) {
+	t.Parallel()
 	me := record{Name: "me", Version: "2", Protocol: 4, OldestProtocol: 3}
 	v := newView("9", 2*second)
 	for i, r := range []record{
@@ -144,6 +149,7 @@ func TestJoiningIsHinderedByTheLivingOnly(t *testing.T) {
 
 // Two nodes of one name write their records and then look: exactly one stays, in whatever order that happens.
 func TestOneOfTwinsGivesWay(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		type node struct {
 			id       string
@@ -186,6 +192,7 @@ func TestOneOfTwinsGivesWay(t *testing.T) {
 }
 
 func TestFitnessEndsWithTheLease(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		age  time.Duration
 		want fitness
@@ -205,6 +212,7 @@ func placed(names ...string) *table {
 }
 
 func TestShardsAreSpreadEvenlyAndMoveLittle(t *testing.T) {
+	t.Parallel()
 	names := []string{"127.0.0.1:4001", "127.0.0.1:4002", "127.0.0.1:4003", "127.0.0.1:4004"}
 	four, three := placed(names...), placed(names[:3]...)
 	for _, n := range names {
@@ -235,6 +243,7 @@ func TestShardsAreSpreadEvenlyAndMoveLittle(t *testing.T) {
 
 // The owner of a shard must not change between versions: nodes of two versions share a cluster during an upgrade.
 func TestPlacementIsPinned(t *testing.T) {
+	t.Parallel()
 	four := placed("a", "b", "c", "d")
 	var got strings.Builder
 	for i := range 24 {
@@ -249,6 +258,7 @@ func TestPlacementIsPinned(t *testing.T) {
 }
 
 func TestTableKnowsWhoOwnsNothing(t *testing.T) {
+	t.Parallel()
 	all := []Member{
 		{Name: "a", ID: "1", State: StateAlive}, {Name: "b", ID: "2", State: StateJoining}, {Name: "c", ID: "3", State: StateLeaving},
 		{Name: "d", ID: "4", State: StateLeaving}, {Name: "d", ID: "5", State: StateAlive},

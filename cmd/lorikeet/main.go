@@ -24,12 +24,13 @@ var version = "dev"
 
 // cli are the sub-commands.
 type cli struct {
-	Serve    serveCommand    `cmd:"" help:"Run the server. Without flags it keeps its data in ./lorikeet-data and listens on the ports of The Things Stack."`
-	Simulate simulateCommand `cmd:"" help:"Run simulated radio gateways and devices against a server."`
-	Demo     demoCommand     `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
-	Migrate  migrateCommand  `cmd:"" help:"Copy all data of a server that is stopped to another store."`
-	Config   configCommand   `cmd:"" help:"Print the effective configuration, each key with what it means."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Serve       serveCommand       `cmd:"" help:"Run the server. Without flags it keeps its data in ./lorikeet-data and listens on the ports of The Things Stack."`
+	Simulate    simulateCommand    `cmd:"" help:"Run simulated radio gateways and devices against a server."`
+	Demo        demoCommand        `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
+	Migrate     migrateCommand     `cmd:"" help:"Copy all data of a server that is stopped to another store."`
+	ClusterDemo clusterDemoCommand `cmd:"" name:"cluster-demo" help:"Run three nodes and simulated devices on this machine, kill a node, and print decoded events all the while."`
+	Config      configCommand      `cmd:"" help:"Print the effective configuration, each key with what it means."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 // configFlags are shared by all commands that read the configuration. Flags win over the environment, which wins over the file.

@@ -61,7 +61,8 @@ func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, 
 
 // FollowDocuments calls fn for every document there is, and then for every change of any node, in the order in which they were made, until ctx ends or
 // the store closes. It goes on through elections and reconnects without missing a change; only after twelve hours without NATS it gives up.
-// A deleted document has no value; one may be announced that fn never saw. fn must not wait for SyncDocuments.
+// Of several changes of one document in a row only the last may be told. A deleted document has no value, and the deletion's revision; one may be
+// announced that fn never saw. fn must not wait for SyncDocuments.
 func (s *Store) FollowDocuments(ctx context.Context, fn func(doc messages.Document, deleted bool)) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -86,6 +87,9 @@ func (s *Store) FollowDocuments(ctx context.Context, fn func(doc messages.Docume
 		d, ok, err := s.document(kind, id, &m.stored)
 		if err != nil {
 			return err
+		}
+		if !ok { // a deletion comes in the order of revisions too
+			d = messages.Document{Kind: kind, ID: id, Revision: messages.Revision(m.seq)}
 		}
 		fn(d, !ok)
 		return nil

@@ -99,6 +99,18 @@ func openSingle(t testing.TB) *Store {
 	return mustOpen(t, Config{Conn: connect(t, singleServer(t))})
 }
 
+func TestSharedContract(t *testing.T) {
+	t.Parallel()
+	persistencetest.RunShared(t, func(t *testing.T, n int) []persistencetest.SharedStore {
+		namespace := newNamespace()
+		nodes := make([]persistencetest.SharedStore, n)
+		for i := range nodes {
+			nodes[i] = mustOpen(t, Config{Conn: connect(t, singleServer(t)), Namespace: namespace})
+		}
+		return nodes
+	})
+}
+
 func TestContract(t *testing.T) {
 	t.Parallel()
 	persistencetest.Run(t, persistencetest.Options{}, func(t *testing.T) persistencetest.Store { return openSingle(t) })

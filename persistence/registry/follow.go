@@ -14,11 +14,11 @@ import (
 // sharedStore is a Store that other nodes write too.
 type sharedStore interface {
 	Store
-	// FollowDocuments calls fn for every document there is, then for every change that any node makes, one call after the other. Revisions do not
-	// fall from call to call, also when a connection was lost in between; a deletion has one of its own. It comes back when ctx ends, or with an
-	// error when it can't go on.
+	// FollowDocuments calls fn for every document there is, then for every change that any node makes, one call after the other; a version that was
+	// soon replaced by a newer one may be left out. Revisions do not fall from call to call, also when a connection was lost in between; a deletion
+	// has one of its own. It comes back when ctx ends, or with an error when it can't go on.
 	FollowDocuments(ctx context.Context, fn func(doc messages.Document, deleted bool)) error
-	// SyncDocuments comes back when fn was called for every change that was durable before. It waits for a follower if there is none yet.
+	// SyncDocuments comes back when fn, of a FollowDocuments under way, was called for every change that was durable before.
 	SyncDocuments(ctx context.Context) error
 }
 
@@ -33,6 +33,7 @@ type follower struct {
 	registry  *Registry
 	onFailure func(error)
 	last      messages.Revision // of what was applied; used by observe only
+	begun     chan struct{}     // closed with the first document
 
 	alive context.Context // until the follower has ended; its cause says why
 	end   context.CancelCauseFunc
@@ -58,7 +59,7 @@ type notice struct {
 }
 
 func newFollower(store sharedStore, r *Registry, onFailure func(error)) *follower {
-	return &follower{store: store, registry: r, onFailure: onFailure, ended: make(chan struct{}), noticed: make(chan struct{}, 1)}
+	return &follower{store: store, registry: r, onFailure: onFailure, begun: make(chan struct{}), ended: make(chan struct{}), noticed: make(chan struct{}, 1)}
 }
 
 // start follows in the background and comes back when everything that is there has been applied.
@@ -78,6 +79,11 @@ func (f *follower) start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(f.alive, cancel)()
+	select { // the pepper at least is there
+	case <-f.begun:
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), context.Cause(f.alive))
+	}
 	if err := f.store.SyncDocuments(ctx); err != nil {
 		return errors.Join(err, context.Cause(f.alive))
 	}
@@ -105,6 +111,9 @@ func (f *follower) stop() {
 func (f *follower) observe(doc messages.Document, deleted bool) {
 	if doc.Revision < f.last {
 		return
+	}
+	if f.last == 0 {
+		close(f.begun)
 	}
 	f.last = doc.Revision
 	switch {

@@ -112,7 +112,9 @@ func (r *Registry) snapshot() map[string]string {
 // checkMemory compares what r holds in memory with what a registry would hold that is opened now.
 func checkMemory(t testing.TB, r *Registry, store Store) {
 	t.Helper()
-	if diff := cmp.Diff(open(t, store).snapshot(), r.snapshot()); diff != "" {
+	fresh := open(t, store)
+	defer fresh.Close()
+	if diff := cmp.Diff(fresh.snapshot(), r.snapshot()); diff != "" {
 		t.Errorf("memory is not what is stored (-stored +memory):\n%s", diff)
 	}
 }
