@@ -339,6 +339,7 @@ func (d *Device) closeWindow(number uint64) {
 		cmd.Decoded, cmd.Err = r.Decoded, r.err
 	}
 	_, err := d.step(cmd)
+	c.closedAt = d.cfg.Clock() // a commit may take its time while the store elects a leader
 	if d.moved {
 		return
 	}

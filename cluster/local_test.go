@@ -140,7 +140,7 @@ func (s *slowLocal) begin() chan error {
 	out := make(chan error, 1)
 	r := &Request{reply: make(chan answer, 1)}
 	if !s.Deliver(device(1), r) {
-		out <- ErrMoved
+		out <- messages.ErrMoved
 		return out
 	}
 	go func() { a := <-r.reply; out <- a.err }()
@@ -185,7 +185,7 @@ func TestDeviceOfAnotherNodeIsRefused(t *testing.T) {
 	t.Parallel()
 	s := startSlow(t)
 	s.owned.Store(false)
-	if _, err := s.Ask(context.Background(), device(1), "x"); !errors.Is(err, ErrMoved) {
+	if _, err := s.Ask(context.Background(), device(1), "x"); !errors.Is(err, messages.ErrMoved) {
 		t.Errorf("got %v", err)
 	}
 	s.owned.Store(true)

@@ -80,7 +80,7 @@ func (n *Node) Tell(id messages.DeviceID, message any) {
 	t := n.table.Load()
 	_, tracked := message.(Tracked)
 	switch {
-	case t.owns(shard) && n.members.fit() && n.local.Deliver(id, message):
+	case t.owns(shard) && n.members.fit() && !n.frames.holds(id) && n.local.Deliver(id, message):
 	case tracked, t.owns(shard):
 		n.keep(id, message)
 	case t.owners[shard] != nil && !t.owns(shard):

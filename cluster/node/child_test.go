@@ -375,7 +375,7 @@ func (l *load) tellAll(n *Node, devices int) {
 func (l *load) end(n *Node) *summary {
 	close(l.stop)
 	l.wg.Wait()
-	deadline := time.Now().Add(2 * frameLimit)
+	deadline := time.Now().Add(20 * time.Second)
 	for _, f := range l.frames {
 		for {
 			f.mu.Lock()

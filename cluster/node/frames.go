@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,15 +15,16 @@ import (
 const (
 	framePause    = 25 * time.Millisecond // before a frame that was refused is tried again, at first
 	framePauseMax = 400 * time.Millisecond
-	frameLimit    = 10 * time.Second // after which a frame is of no use any more
 )
 
 // frames are the messages that this node has taken in and whose devices live elsewhere, or can't be served here at the moment. Most are Tracked;
-// another is delivered here later, or sent once.
+// another is delivered here later, or sent once. Those of one device go in the order in which they came: a device that saw the later FCntUp first would
+// refuse the earlier one.
 type frames struct {
 	mu     sync.Mutex
 	next   uint64
 	kept   map[uint64]*frame
+	lines  map[messages.DeviceID][]*frame // the kept ones of each device, in order
 	closed bool
 }
 
@@ -38,10 +40,45 @@ func (s *frames) put(f *frame) bool {
 		f.id = s.next<<1 | 1
 	}
 	if s.kept == nil {
-		s.kept = map[uint64]*frame{}
+		s.kept, s.lines = map[uint64]*frame{}, map[messages.DeviceID][]*frame{}
 	}
 	s.kept[f.id] = f
+	s.lines[f.device] = append(s.lines[f.device], f)
 	return true
+}
+
+// remove takes a frame out; frames is locked.
+func (s *frames) remove(f *frame) {
+	delete(s.kept, f.id)
+	line := s.lines[f.device]
+	if i := slices.Index(line, f); i >= 0 {
+		line = slices.Delete(line, i, i+1)
+	}
+	if len(line) == 0 {
+		delete(s.lines, f.device)
+		return
+	}
+	s.lines[f.device] = line
+}
+
+// mayGo says whether all earlier frames of the device are on their way to the same node; frames is locked.
+func (s *frames) mayGo(f *frame, to string) bool {
+	for _, earlier := range s.lines[f.device] {
+		if earlier == f {
+			return true
+		}
+		if earlier.to != to || to == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// holds says whether messages of a device are kept, behind which others must wait.
+func (s *frames) holds(id messages.DeviceID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.lines[id]) > 0
 }
 
 type frame struct {
@@ -71,7 +108,7 @@ func (f *frame) refused(now time.Duration) {
 
 // keep takes responsibility for a message until it is settled.
 func (n *Node) keep(id messages.DeviceID, m any) {
-	f := &frame{device: id, message: m, wait: repeatAfter, pause: framePause, until: n.now() + frameLimit}
+	f := &frame{device: id, message: m, wait: repeatAfter, pause: framePause, until: n.now() + n.cfg.SuspendLimit}
 	if !n.frames.put(f) {
 		f.settle()
 		return
@@ -95,7 +132,7 @@ func (n *Node) try(id uint64) {
 	_, tracked := f.message.(Tracked)
 	switch {
 	case now >= f.until:
-		delete(s.kept, id)
+		s.remove(f)
 		s.mu.Unlock()
 		n.giveUp(f, errNotReached)
 	case p == nil:
@@ -103,15 +140,18 @@ func (n *Node) try(id uint64) {
 		s.mu.Unlock()
 	case t.owns(shard):
 		f.refused(now)
-		delete(s.kept, id)
-		s.mu.Unlock()
-		if (!n.members.fit() || !n.local.Deliver(f.device, f.message)) && !s.put(f) {
-			f.settle()
+		// Delivered under the lock, so that no later message of the device comes in between.
+		if s.mayGo(f, "") && n.members.fit() && n.local.Deliver(f.device, f.message) {
+			s.remove(f)
 		}
+		s.mu.Unlock()
+	case !s.mayGo(f, p.ID):
+		f.to, f.due = "", now+framePause
+		s.mu.Unlock()
 	default:
 		err := n.send(f, p, shard, now)
 		if err != nil || !tracked {
-			delete(s.kept, id)
+			s.remove(f)
 		}
 		s.mu.Unlock()
 		if err != nil {
@@ -161,7 +201,7 @@ func (n *Node) frameAnswered(a *wire.Answer) {
 		n.metrics.moved.Inc()
 		return
 	}
-	delete(s.kept, a.Id)
+	s.remove(f)
 	s.mu.Unlock()
 	if a.Error != nil {
 		n.giveUp(f, fromWire(a.Error))
@@ -207,6 +247,7 @@ func (s *frames) dueAt(now time.Duration) []uint64 {
 			out = append(out, id)
 		}
 	}
+	slices.Sort(out) // as they came
 	return out
 }
 
@@ -220,7 +261,7 @@ func (s *frames) len() int {
 func (s *frames) settleAll() {
 	s.mu.Lock()
 	kept := s.kept
-	s.kept, s.closed = nil, true
+	s.kept, s.lines, s.closed = nil, nil, true
 	s.mu.Unlock()
 	for _, f := range kept {
 		f.settle()

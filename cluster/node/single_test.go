@@ -162,11 +162,60 @@ func TestFrameThatNobodyTakesIsGivenUp(t *testing.T) {
 	if n.frames.len() != 1 {
 		t.Errorf("%d frames are kept", n.frames.len())
 	}
-	ahead.Store(int64(frameLimit))
+	ahead.Store(int64(time.Minute))
 	select {
 	case <-settled:
 	case <-time.After(10 * time.Second):
 		t.Fatal("not given up")
+	}
+}
+
+// Frames that wait for an owner reach the device in the order in which they came, and so do those that come when it is there.
+func TestKeptFramesKeepTheirOrder(t *testing.T) {
+	n := startNode(t, testConfig(t))
+	const frames = 50
+	order := make(chan int, 2*frames)
+	tell := func(i int) { n.Tell(deviceNamed("x"), &frame1{then: func() { order <- i }}) }
+	for i := range frames {
+		tell(i)
+	}
+	activated := make(chan error, 1)
+	go func() { activated <- n.Activate(t.Context()) }()
+	for i := range frames {
+		tell(frames + i)
+		if i == frames/2 {
+			if err := <-activated; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 2 * frames {
+		if got := <-order; got != i {
+			t.Fatalf("frame %d came in place of %d", got, i)
+		}
+	}
+}
+
+func TestFrameWaitsForTheEarlierOnesOfItsDevice(t *testing.T) {
+	s := &frames{}
+	put := func(device, to string) *frame {
+		f := &frame{device: deviceNamed(device), to: to}
+		s.put(f)
+		return f
+	}
+	first, other, second, third := put("x", "a"), put("y", ""), put("x", "a"), put("x", "")
+	if !s.mayGo(first, "b") || !s.mayGo(other, "b") || !s.mayGo(third, "a") || s.mayGo(third, "b") || s.mayGo(second, "") {
+		t.Error("a frame overtakes, or waits for nobody")
+	}
+	s.remove(first)
+	s.remove(second)
+	if !s.mayGo(third, "b") || !s.holds(deviceNamed("x")) {
+		t.Error("a frame waits for what is gone")
+	}
+	s.remove(third)
+	s.remove(other)
+	if s.holds(deviceNamed("x")) || len(s.lines) != 0 || len(s.kept) != 0 {
+		t.Error("something is left")
 	}
 }
 

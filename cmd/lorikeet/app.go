@@ -125,6 +125,8 @@ func (s *server) startDevices(ctx context.Context) error {
 	ingress := actors.IngressConfig{Registry: s.registry, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now}
 	if s.clustered != nil {
 		ingress.Node, ingress.LookAgain = s.clustered.name, 50*time.Millisecond
+		// A frame waits while the store elects a leader or is away for a moment; the device's next one waits behind it.
+		cfg.CommitTimeout = s.cfg.Cluster.SuspendLimit
 		err = s.joinCluster(ctx, cfg)
 	} else {
 		err = s.startAlone(ctx, cfg)
