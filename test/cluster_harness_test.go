@@ -53,11 +53,9 @@ type node struct {
 	p        *process
 	place    place
 	ready    bool
-	held     bool // it is not started again while this is set
 	expected bool // the end of the present process is our doing
 	starts   int
 	logs     []*lockedBuffer // of each start
-	wake     chan struct{}   // held has changed
 }
 
 // nodes is a cluster as seen from outside.
@@ -101,7 +99,7 @@ func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes 
 
 // add starts one more node.
 func (c *nodes) add(at place) *node {
-	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{})}
 	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster)
 	c.all = append(c.all, n)
 	go n.supervise(filepath.Join(c.dir, n.name))
@@ -111,16 +109,6 @@ func (c *nodes) add(at place) *node {
 func (n *node) supervise(dir string) {
 	defer close(n.done)
 	for n.c.ctx.Err() == nil {
-		n.mu.Lock()
-		held := n.held
-		n.mu.Unlock()
-		if held {
-			select {
-			case <-n.wake:
-			case <-n.c.ctx.Done():
-			}
-			continue
-		}
 		p := &process{t: n.c.t, dir: dir, prefix: n.place.prefix, rest: n.place.rest, mqtt: n.place.mqtt, udp: n.place.udp}
 		n.mu.Lock()
 		n.p, n.expected = p, false
@@ -202,23 +190,7 @@ func (n *node) signal(s syscall.Signal) {
 	}
 }
 
-// hold keeps the node from being started again; release ends that.
-func (n *node) hold() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.held = true
-}
-
-func (n *node) release() {
-	n.mu.Lock()
-	n.held = false
-	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-}
-
+// isReady says how often the node was started and whether it is ready now.
 func (n *node) isReady() (starts int, ready bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -253,15 +225,12 @@ func tail(log string) string {
 	return log
 }
 
-// waitReady returns when every node that is not held back is ready.
+// waitReady returns when every node is ready.
 func (c *nodes) waitReady() {
 	c.t.Helper()
 	c.until("all nodes ready", func() bool {
 		for _, n := range c.all {
-			n.mu.Lock()
-			waiting := !n.held && !n.ready
-			n.mu.Unlock()
-			if waiting {
+			if _, ready := n.isReady(); !ready {
 				return false
 			}
 		}
@@ -290,10 +259,6 @@ func (c *nodes) addresses(scheme string, of func(place) string) string {
 		out = append(out, scheme+of(n.place))
 	}
 	return strings.Join(out, ",")
-}
-
-func (c *nodes) api() *simulator.Client {
-	return simulator.NewClient(c.addresses("http://", func(p place) string { return p.rest }), adminKey)
 }
 
 // checkEnds fails the test if a node ended in a way that it must not.

@@ -233,7 +233,9 @@ func (j *judge) uplink(a arrival) {
 func (j *judge) pushed(number uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.pushes[number] = j.pushes[number]
+	if !j.pushes[number] { // the event may have been faster
+		j.pushes[number] = false
+	}
 }
 
 // mark notes a moment of interest.
