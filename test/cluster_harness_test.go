@@ -75,6 +75,9 @@ const clusterKEK = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d
 // startNodes starts a cluster on the NATS servers at url, a node in each place, and waits until all are ready.
 func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes {
 	t.Helper()
+	if _, err := binary(); err != nil { // now: the build may take longer than a node may take to start
+		t.Fatal(err)
+	}
 	dir := t.TempDir() // before the clean-up that ends the nodes, so that it is removed after them
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: []string{"LORIKEET_CLUSTER_URL=" + url, "LORIKEET_CLUSTER_LEASE=2s",
