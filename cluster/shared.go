@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -135,32 +136,24 @@ func isNews(before []messages.SessionEntry, e messages.SessionEntry) bool {
 	return true
 }
 
+// tellAtOnce bounds the entries that are on their way to the others at one time.
+const tellAtOnce = 64
+
 // tell passes on what is pending, and tries again until it is through.
 func (s *Shared) tell() {
-	pause := 20 * time.Millisecond
+	const first = 20 * time.Millisecond
+	pause := first
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-s.wake:
 		}
-		for {
-			id, sessions, ok := s.nextPending()
-			if !ok {
-				pause = 20 * time.Millisecond
-				break
-			}
-			ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
-			err := s.put(ctx, id, sessions)
-			cancel()
-			if err == nil {
-				s.told(id, sessions)
+		for batch := s.nextPending(); len(batch) > 0; batch = s.nextPending() {
+			if s.tellAll(batch) {
+				pause = first
 				continue
 			}
-			if s.ctx.Err() != nil {
-				return
-			}
-			s.log.Warn("the other nodes can't be told of a device's sessions; trying again", "application_id", id.ApplicationID, "device_id", id.DeviceID, "err", err)
 			select {
 			case <-s.ctx.Done():
 				return
@@ -171,13 +164,39 @@ func (s *Shared) tell() {
 	}
 }
 
-func (s *Shared) nextPending() (id messages.DeviceID, sessions []messages.SessionEntry, ok bool) {
+func (s *Shared) nextPending() map[messages.DeviceID][]messages.SessionEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	batch := map[messages.DeviceID][]messages.SessionEntry{}
 	for id, sessions := range s.pending {
-		return id, sessions, true
+		batch[id] = sessions
+		if len(batch) == tellAtOnce {
+			break
+		}
 	}
-	return id, nil, false
+	return batch
+}
+
+// tellAll says whether all of a batch was told. The next batch comes after it, so that the order of one device is kept.
+func (s *Shared) tellAll(batch map[messages.DeviceID][]messages.SessionEntry) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	var failed atomic.Bool
+	for id, sessions := range batch {
+		all.Go(func() {
+			err := s.put(ctx, id, sessions)
+			if err == nil {
+				s.told(id, sessions)
+				return
+			}
+			if !failed.Swap(true) && s.ctx.Err() == nil {
+				s.log.Warn("the other nodes can't be told of a device's sessions; trying again", "application_id", id.ApplicationID, "device_id", id.DeviceID, "err", err)
+			}
+		})
+	}
+	all.Wait()
+	return !failed.Load()
 }
 
 // told takes a device off the list, unless it has changed again meanwhile.

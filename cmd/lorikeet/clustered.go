@@ -68,11 +68,9 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	if s.cfg.embedded() {
 		err = s.startNATS(ctx)
 	} else {
-		c.nats, err = jetstream.Connect(jetstream.Options{
-			URLs: split(s.cfg.Cluster.URL), Name: "lorikeet " + c.name, CredentialsFile: s.cfg.NATS.Credentials, NKeySeedFile: s.cfg.NATS.NKey, User: s.cfg.NATS.User,
-			Password: string(s.cfg.NATS.Password), Token: string(s.cfg.NATS.Token), CAFile: s.cfg.NATS.CA, CertFile: s.cfg.NATS.Cert, KeyFile: s.cfg.NATS.Key,
-			OnState: s.natsState,
-		})
+		options := natsOptions(s.cfg.NATS, split(s.cfg.Cluster.URL), "lorikeet "+c.name)
+		options.OnState = s.natsState
+		c.nats, err = jetstream.Connect(options)
 	}
 	if err != nil {
 		return err
@@ -86,6 +84,13 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	}
 	s.store = c.store
 	return nil
+}
+
+func natsOptions(cfg NATSConfig, urls []string, name string) jetstream.Options {
+	return jetstream.Options{
+		URLs: urls, Name: name, CredentialsFile: cfg.Credentials, NKeySeedFile: cfg.NKey, User: cfg.User, Password: string(cfg.Password), Token: string(cfg.Token),
+		CAFile: cfg.CA, CertFile: cfg.Cert, KeyFile: cfg.Key,
+	}
 }
 
 func (s *server) startNATS(ctx context.Context) (err error) {

@@ -12,16 +12,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"lorikeet/actors"
+	"lorikeet/cluster"
 	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
+	"lorikeet/persistence/jetstream"
 	"lorikeet/persistence/migrate"
 )
 
 type migrateCommand struct {
 	ConfigFile string `name:"config" short:"c" env:"LORIKEET_CONFIG" type:"path" placeholder:"FILE" help:"Configuration file (YAML), for the key-encryption key."`
-	From       string `required:"" placeholder:"STORE" help:"Where the data is: badger:DIR, the data folder of a server that is stopped. It is not changed."`
-	To         string `required:"" placeholder:"STORE" help:"Where it goes: badger:DIR, a folder that is empty or not there yet."`
+	From       string `required:"" placeholder:"STORE" help:"Where the data is: badger:DIR, the data folder of a server that is stopped, or nats://HOST:PORT, a cluster whose nodes are stopped. It is not changed."`
+	To         string `required:"" placeholder:"STORE" help:"Where it goes: badger:DIR, a folder that is empty or not there yet, or nats://HOST:PORT, where there is no cluster of this name yet."`
+	Namespace  string `placeholder:"NAME" help:"Of the cluster, if it has another than the configuration says."`
 }
 
 // Run copies a whole store while no server runs on it.
@@ -45,7 +51,10 @@ func (c *migrateCommand) migrate(ctx context.Context, cfg Config, log *slog.Logg
 	if from == to {
 		return fmt.Errorf("--from and --to are both %s: name another target", from)
 	}
-	if _, err := os.Stat(filepath.Join(from.dir, "store")); err != nil {
+	if c.Namespace != "" {
+		cfg.Cluster.Namespace = c.Namespace
+	}
+	if _, err := os.Stat(filepath.Join(from.dir, "store")); err != nil && from.url == "" {
 		return fmt.Errorf("--from %s: there is no store: name the data folder of a server: %w", from, err)
 	}
 	kek, err := migrationKEK(cfg, from, to)
@@ -54,12 +63,12 @@ func (c *migrateCommand) migrate(ctx context.Context, cfg Config, log *slog.Logg
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	source, err := from.open(cfg.Store, kek, log, cancel)
+	source, err := from.open(ctx, cfg, kek, log, cancel)
 	if err != nil {
 		return fmt.Errorf("--from %s: %w", from, err)
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	target, err := to.open(cfg.Store, kek, log, cancel)
+	target, err := to.open(ctx, cfg, kek, log, cancel)
 	if err != nil {
 		return fmt.Errorf("--to %s: %w", to, err)
 	}
@@ -72,33 +81,103 @@ func (c *migrateCommand) migrate(ctx context.Context, cfg Config, log *slog.Logg
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	if shared, ok := target.(*clusterStore); ok {
+		if err := fillDirectory(ctx, shared, log); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+	}
 	summarize(out, report, from, to, time.Since(start))
 	return nil
 }
 
-// storePlace is where a store is, as in "badger:DIR".
-type storePlace struct{ dir string }
+// storePlace is where a store is, as in "badger:DIR" or "nats://HOST:PORT".
+type storePlace struct{ dir, url string }
 
-func (p storePlace) String() string { return "badger:" + p.dir }
+func (p storePlace) String() string {
+	if p.url != "" {
+		return p.url
+	}
+	return "badger:" + p.dir
+}
 
 func parseStorePlace(flag, text string) (storePlace, error) {
 	scheme, dir, _ := strings.Cut(text, ":")
-	if scheme != "badger" || dir == "" {
-		return storePlace{}, fmt.Errorf("%s %q: use badger:DIR with the data folder of a server", flag, text)
+	switch {
+	case strings.Contains(text, "@"):
+		return storePlace{}, fmt.Errorf("%s: leave user and password out of the URL and give them as nats.user and nats.password", flag)
+	case (scheme == "nats" || scheme == "tls") && strings.HasPrefix(dir, "//"):
+		return storePlace{url: text}, nil
+	case scheme != "badger" || dir == "":
+		return storePlace{}, fmt.Errorf("%s %q: use badger:DIR with the data folder of a server, or nats://HOST:PORT", flag, text)
 	}
 	dir, err := filepath.Abs(dir)
-	return storePlace{dir}, err
+	return storePlace{dir: dir}, err
+}
+
+// migrationStore is a store that can be both ends of a migration.
+type migrationStore interface {
+	migrate.Source
+	migrate.Target
+	Close() error
+}
+
+// clusterStore closes its connection with the store.
+type clusterStore struct {
+	*jetstream.Store
+	conn *nats.Conn
+}
+
+func (s *clusterStore) Close() error {
+	defer s.conn.Close()
+	return s.Store.Close()
 }
 
 // open keeps the whole log: what is too old is removed by the server that runs later. A folder that a server uses is refused by the store.
-func (p storePlace) open(cfg StoreConfig, kek persistence.KEK, log *slog.Logger, failed func(error)) (*badger.Store, error) {
+func (p storePlace) open(ctx context.Context, cfg Config, kek persistence.KEK, log *slog.Logger, failed func(error)) (migrationStore, error) {
+	log = log.With("component", "store")
+	if p.url != "" {
+		return p.openCluster(ctx, cfg, kek, log)
+	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, err
 	}
 	return badger.Open(badger.Config{
-		Dir: filepath.Join(p.dir, "store"), Sealer: persistence.NewSealer(kek), Logger: log.With("component", "store"), Retention: -1, MinFreeBytes: uint64(cfg.MinFreeBytes),
+		Dir: filepath.Join(p.dir, "store"), Sealer: persistence.NewSealer(kek), Logger: log, Retention: -1, MinFreeBytes: uint64(cfg.Store.MinFreeBytes),
 		OnFailure: func(err error) { failed(fmt.Errorf("store of %s: %w", p, err)) },
 	})
+}
+
+func (p storePlace) openCluster(ctx context.Context, cfg Config, kek persistence.KEK, log *slog.Logger) (*clusterStore, error) {
+	conn, err := jetstream.Connect(natsOptions(cfg.NATS, split(p.url), "lorikeet migrate"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	s, err := jetstream.Open(ctx, jetstream.Config{
+		Conn: conn, Namespace: cfg.Cluster.Namespace, Replicas: cfg.Cluster.Replicas, Journals: cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek), Retention: -1, Logger: log,
+	})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &clusterStore{s, conn}, nil
+}
+
+// fillDirectory makes the sessions known by which the nodes of a cluster find devices.
+func fillDirectory(ctx context.Context, s *clusterStore, log *slog.Logger) error {
+	shared, err := cluster.OpenShared(ctx, s.Store, log)
+	if err != nil {
+		return err
+	}
+	defer shared.Close()
+	if err := actors.LoadIndex(ctx, &actors.DeviceConfig{Store: s.Store, Index: shared}); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	if err := shared.Flush(ctx); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	return nil
 }
 
 // keyFile is where a server keeps the key-encryption key if it has not been given one.
@@ -109,9 +188,15 @@ func migrationKEK(cfg Config, from, to storePlace) (persistence.KEK, error) {
 	if cfg.KEK != "" {
 		return persistence.ParseKEK(string(cfg.KEK))
 	}
+	if from.url != "" {
+		return persistence.KEK{}, errors.New("a cluster has no key-encryption key in a folder: set LORIKEET_KEY_ENCRYPTION_KEY as for its nodes")
+	}
 	text, err := os.ReadFile(from.keyFile())
 	if err != nil {
 		return persistence.KEK{}, fmt.Errorf("no key-encryption key is configured, and the source has none: set LORIKEET_KEY_ENCRYPTION_KEY as for its server: %w", err)
+	}
+	if to.url != "" { // its nodes are to be given the key by whoever runs them
+		return persistence.ParseKEK(string(text))
 	}
 	if err := os.MkdirAll(to.dir, 0o700); err != nil {
 		return persistence.KEK{}, err
