@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -27,17 +28,18 @@ type place struct {
 	rest, mqtt, udp, cluster string   // host:port
 }
 
-// onLoopback gives a place with free ports on this machine.
+// onLoopback gives a place with free ports on this machine, below those that the kernel gives to outgoing connections: a node that is started again must
+// find them free.
 func onLoopback(t testing.TB) place {
 	t.Helper()
-	ports := make([]string, 4)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var ports []string
+	for len(ports) < 4 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue // it is taken
 		}
 		defer l.Close() // all are held until all are known
-		ports[i] = l.Addr().String()
+		ports = append(ports, l.Addr().String())
 	}
 	return place{rest: ports[0], mqtt: ports[1], udp: ports[2], cluster: ports[3]}
 }
@@ -55,7 +57,7 @@ type node struct {
 	ready    bool
 	expected bool // the end of the present process is our doing
 	starts   int
-	logs     []*lockedBuffer // of each start
+	logs     []*lockedBuffer // of each start that is over or ready
 }
 
 // nodes is a cluster as seen from outside.
@@ -85,9 +87,7 @@ func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes 
 	t.Cleanup(func() {
 		cancel()
 		for _, n := range c.all {
-			n.signal(syscall.SIGCONT)
-			n.signal(syscall.SIGKILL)
-			<-n.done
+			n.end()
 		}
 		for _, n := range c.all {
 			n.show()
@@ -138,9 +138,6 @@ func (n *node) launch(p *process) error {
 	if p.log != nil {
 		n.logs = append(n.logs, p.log)
 	}
-	if running := p.running.Load(); n.c.ctx.Err() != nil && running != nil {
-		_ = running.Kill() // the test ended meanwhile
-	}
 	return err
 }
 
@@ -190,6 +187,21 @@ func (n *node) signal(s syscall.Signal) {
 	}
 	if running := n.p.running.Load(); running != nil {
 		_ = running.Signal(s) // fails if it has ended
+	}
+}
+
+// end kills the process, also one that is just being started, and returns when the supervisor has ended.
+func (n *node) end() {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n.signal(syscall.SIGCONT)
+		n.signal(syscall.SIGKILL)
+		select {
+		case <-n.done:
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -264,13 +276,26 @@ func (c *nodes) addresses(scheme string, of func(place) string) string {
 	return strings.Join(out, ",")
 }
 
-// checkEnds fails the test if a node ended in a way that it must not.
+// checkEnds fails the test if a node ended in a way that it must not, or says that something is wrong with its code.
 func (c *nodes) checkEnds() {
 	c.t.Helper()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, text := range c.odd {
 		c.t.Error(text)
+	}
+	c.mu.Unlock()
+	for _, n := range c.all {
+		n.mu.Lock()
+		logs := slices.Clone(n.logs)
+		n.mu.Unlock()
+		for _, log := range logs {
+			for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE"} {
+				if text := log.String(); strings.Contains(text, sign) {
+					i := strings.Index(text, sign)
+					c.t.Errorf("node %s: %s", n.name, text[i:min(i+4<<10, len(text))])
+				}
+			}
+		}
 	}
 }
 
