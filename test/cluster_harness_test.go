@@ -74,16 +74,26 @@ type nodes struct {
 
 const clusterKEK = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
-// startNodes starts a cluster on the NATS servers at url, a node in each place, and waits until all are ready.
-func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes {
+// sharedNATS is the environment of nodes that use the NATS servers at url.
+func sharedNATS(url string, replicas int) []string {
+	return []string{"LORIKEET_CLUSTER_URL=" + url, fmt.Sprintf("LORIKEET_CLUSTER_REPLICAS=%d", replicas)}
+}
+
+// natsRoute is where the embedded NATS server of a node waits for those of the others, if there is one.
+func natsRoute(p place) string {
+	host, _, _ := net.SplitHostPort(p.cluster)
+	return host + ":6222"
+}
+
+// startNodes starts a cluster, a node in each place, and waits until all are ready. env says which NATS servers it uses.
+func startNodes(t testing.TB, env []string, places ...place) *nodes {
 	t.Helper()
 	if _, err := binary(); err != nil { // now: the build may take longer than a node may take to start
 		t.Fatal(err)
 	}
 	dir := t.TempDir() // before the clean-up that ends the nodes, so that it is removed after them
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: []string{"LORIKEET_CLUSTER_URL=" + url, "LORIKEET_CLUSTER_LEASE=2s",
-		fmt.Sprintf("LORIKEET_CLUSTER_REPLICAS=%d", replicas), "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK}}
+	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: append([]string{"LORIKEET_CLUSTER_LEASE=2s", "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK}, env...)}
 	t.Cleanup(func() {
 		cancel()
 		for _, n := range c.all {
@@ -103,7 +113,8 @@ func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes 
 // add starts one more node.
 func (c *nodes) add(at place) *node {
 	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{})}
-	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster)
+	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster,
+		"LORIKEET_EMBEDDED_NATS_CLUSTER_LISTEN="+natsRoute(at))
 	c.all = append(c.all, n)
 	go n.supervise(filepath.Join(c.dir, n.name))
 	return n
