@@ -142,7 +142,10 @@ func (n *Node) giveUp(f *frame, err error) {
 		return
 	}
 	n.metrics.givenUp.Inc()
-	n.log.Warn("frame is given up", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err)
+	const message = "frame is given up"
+	if dropped, ok := n.limit.allow(message, n.cfg.Clock()); ok {
+		n.log.Warn(message, "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err, "more", dropped)
+	}
 	f.settle()
 }
 

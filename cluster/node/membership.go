@@ -36,6 +36,7 @@ type membership struct {
 	watched  time.Duration // when the watch was begun
 
 	renewed  atomic.Int64  // instant at which the newest successful renewal was begun
+	sighted  atomic.Int64  // instant at which an own renewal was last seen
 	revision atomic.Uint64 // of the own record
 	own      record        // of the renew loop
 	lost     atomic.Bool
@@ -64,6 +65,7 @@ func (m *membership) join(ctx context.Context) error {
 	}
 	m.revision.Store(revision)
 	m.renewed.Store(int64(start))
+	m.sighted.Store(int64(start))
 	v := newView(m.id, m.lease)
 	if err := m.readInto(ctx, v); err != nil {
 		return errors.Join(err, m.kv.Delete(ctx, m.id))
@@ -165,6 +167,9 @@ func (m *membership) renewLoop(ctx context.Context) {
 		case c := <-m.states:
 			waiting, m.own.State = append(waiting, c), c.state
 		case <-timer.C:
+		}
+		if m.lost.Load() {
+			return
 		}
 		err := m.renew(ctx)
 		if err == nil {
@@ -271,6 +276,7 @@ func (m *membership) watch(ctx context.Context) error {
 			m.mu.Lock()
 			changed := m.show(m.view, e)
 			removed := m.view.removed()
+			m.sighted.Store(int64(max(m.view.ownSeen, time.Duration(m.sighted.Load()))))
 			m.mu.Unlock()
 			if removed {
 				m.lose(ErrRemoved)
@@ -352,8 +358,9 @@ func (m *membership) remove(ctx context.Context, id string, e entry) {
 	}
 }
 
+// fitness needs both: who does not see itself does not see either that a shard went to another.
 func (m *membership) fitness() fitness {
-	return fitnessAt(m.now(), time.Duration(m.renewed.Load()), m.lease, m.limit)
+	return fitnessAt(m.now(), time.Duration(min(m.renewed.Load(), m.sighted.Load())), m.lease, m.limit)
 }
 
 // fit says whether this node may handle anything now.

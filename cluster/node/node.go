@@ -108,6 +108,7 @@ type Node struct {
 	id      string // of this incarnation
 	began   time.Time
 	log     *slog.Logger
+	limit   *logLimit // of what may come once a frame
 	system  *actor.ActorSystem
 	proto   *protocluster.Cluster
 	local   *cluster.Local
@@ -139,7 +140,7 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, began: cfg.Clock(), log: cfg.Log, signal: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, began: cfg.Clock(), log: cfg.Log, limit: newLogLimit(), signal: make(chan struct{}, 1)}
 	id, err := ulid.New(ulid.Timestamp(n.began), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("id of this node: %w", err)
