@@ -140,6 +140,9 @@ func (m *membership) close() {
 
 // set writes another state and gives the revision it got.
 func (m *membership) set(ctx context.Context, s State) (uint64, error) {
+	if m.lost.Load() {
+		return 0, ErrRemoved
+	}
 	c := stateChange{state: s, done: make(chan uint64, 1)}
 	select {
 	case m.states <- c:
