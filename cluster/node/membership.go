@@ -67,8 +67,10 @@ func (m *membership) join(ctx context.Context) error {
 	m.renewed.Store(int64(start))
 	m.sighted.Store(int64(start))
 	v := newView(m.id, m.lease)
-	if err := m.readInto(ctx, v); err != nil {
-		return errors.Join(err, m.kv.Delete(ctx, m.id))
+	for v.members[m.id] == nil { // a replica may be behind; once it shows ours, it shows all that are older
+		if err := errors.Join(m.readInto(ctx, v), pause(ctx, m.lease/32)); err != nil {
+			return errors.Join(err, m.kv.Delete(ctx, m.id))
+		}
 	}
 	if id := v.rival(m.own, revision); id != "" {
 		return errors.Join(inadmissible(m.own, v.members[id].record), m.kv.Delete(ctx, m.id))

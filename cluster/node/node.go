@@ -69,7 +69,7 @@ type Config struct {
 
 	OnLost   func(error) // called once: the node was removed or can't go on, and the process must end
 	Codec    Codec
-	Handlers map[string]Handler // by kind
+	Handlers map[string]Handler // by kind; they may be called before Start returns
 
 	IdleAfter  time.Duration // see cluster.LocalConfig
 	Clock      func() time.Time
