@@ -129,7 +129,7 @@ func (n *Node) send(f *frame, p *peer, shard int, now time.Duration) (err error)
 			return err
 		}
 	}
-	f.to, f.due, f.wait = p.ID, now+f.wait, 2*f.wait
+	f.to, f.due, f.wait = p.ID, now+f.wait, 2*repeatAfter
 	n.system.Root.RequestWithCustomSender(actor.NewPID(p.Address, keeperOf(shard)),
 		&wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body}, n.answers)
 	return nil
