@@ -42,6 +42,7 @@ type childSpec struct {
 	Protocol, Oldest   int
 	Idle               bool // not to be activated
 	TLS                *TLS
+	Replicas           int
 }
 
 type request struct {
@@ -199,7 +200,7 @@ func (c *child) start(ctx context.Context, spec childSpec) (*Node, error) {
 		return nil, err
 	}
 	n, err := Start(ctx, Config{
-		Name: spec.Name, Listen: spec.Listen, TLS: spec.TLS, JetStream: js, Lease: spec.Lease, SuspendLimit: spec.Limit,
+		Name: spec.Name, Listen: spec.Listen, TLS: spec.TLS, JetStream: js, Replicas: spec.Replicas, Lease: spec.Lease, SuspendLimit: spec.Limit,
 		Version: spec.Version, Protocol: spec.Protocol, OldestProtocol: spec.Oldest,
 		OnLost: func(err error) {
 			c.say(response{Event: "lost", Error: err.Error(), LastHandled: time.Unix(0, c.last.Load())})

@@ -19,4 +19,15 @@
 // A message for a device of another node travels as a wire.DeviceMessage to one of 16 keepers there, which asks its own table again whether it owns the
 // device. "Moved" means that nothing was done. A request is sent again only when nothing was done or when its command may be repeated; a frame (Tracked)
 // is sent again until the owner has settled it.
+//
+// # What is not promised
+//
+// Two nodes that both reach NATS and not each other stay members, and what one has for the other fails: requests with their deadline, frames after 10 s.
+// A command that is not Repeatable and was on its way to a node that dies ends with an unknown outcome.
+//
+// # What was rejected
+//
+// protoactor's gossip as a source of membership: it blocks members for ever and one-sidedly; it is idle here. A bucket whose keys expire as the lease: the
+// server's clock and its restarts would then decide, and an outage of NATS would remove everybody. protoactor's placement: it asks one actor a node,
+// and its answers are cached beyond the life of the owner.
 package node

@@ -3,7 +3,9 @@ package node
 import (
 	"io"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -220,6 +222,60 @@ func TestNodeLeavesUnderLoad(t *testing.T) {
 		p.works(t)
 		if sum := p.unload(t); len(sum.Errors) > 0 {
 			t.Errorf("node %s: requests failed", p.name)
+		}
+	}
+}
+
+// Two nodes work while others are killed, leave, pause and come back under their old names.
+func TestNodesComeAndGoUnderLoad(t *testing.T) {
+	t.Parallel()
+	rounds := 1
+	if os.Getenv("LORIKEET_TEST_THOROUGH") != "" {
+		rounds = 12
+	}
+	const lease = 3 * time.Second
+	s := natsServer(t, t.TempDir(), 0)
+	nodes := startCluster(t, s.ClientURL(), lease, "a", "b", "c", "d")
+	workers, others := nodes[:2], nodes[2:]
+	for _, p := range workers {
+		p.do(request{Op: "load", Workers: 2, Devices: 300})
+	}
+	for round := range rounds {
+		for i, p := range others {
+			for _, w := range workers {
+				w.works(t)
+			}
+			switch (round + i) % 3 {
+			case 0:
+				if err := p.cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			case 1:
+				p.do(request{Op: "leave"})
+			case 2:
+				if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the paused node is removed", 3*lease, func() bool { return !strings.Contains(workers[0].names(), p.name) })
+				if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+					t.Fatal(err)
+				}
+				p.event("lost")
+			}
+			<-p.ended
+			others[i] = spawn(t, childSpec{Name: p.name, NATS: s.ClientURL(), Lease: lease, Limit: time.Minute})
+			others[i].event("started")
+			for _, w := range workers {
+				eventually(t, "all are back", 2*lease, func() bool { return w.names() == "a alive, b alive, c alive, d alive" })
+			}
+		}
+	}
+	for _, p := range workers {
+		p.works(t)
+		for what, n := range p.unload(t).Errors {
+			if what != "node.command device_busy" || n > 4*rounds { // in flight when a node was killed or paused: one a worker
+				t.Errorf("node %s: %d errors of %s", p.name, n, what)
+			}
 		}
 	}
 }

@@ -169,7 +169,7 @@ func (n *Node) send(f *frame, p *peer, shard int, now time.Duration) (err error)
 			return err
 		}
 	}
-	f.to, f.due, f.wait = p.ID, now+f.wait, 2*f.wait
+	f.to, f.due, f.wait = p.ID, now+f.wait, 2*repeatAfter
 	n.system.Root.RequestWithCustomSender(actor.NewPID(p.Address, keeperOf(shard)),
 		&wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body}, n.answers)
 	return nil
@@ -182,7 +182,10 @@ func (n *Node) giveUp(f *frame, err error) {
 		return
 	}
 	n.metrics.givenUp.Inc()
-	n.log.Warn("frame is given up", "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err)
+	const message = "frame is given up"
+	if dropped, ok := n.limit.allow(message, n.cfg.Clock()); ok {
+		n.log.Warn(message, "application_id", f.device.ApplicationID, "device_id", f.device.DeviceID, "err", err, "more", dropped)
+	}
 	f.settle()
 }
 

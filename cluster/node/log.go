@@ -22,7 +22,7 @@ type quietHandler struct {
 }
 
 func newQuietHandler(log *slog.Logger) slog.Handler {
-	return quietHandler{log.With("component", "actors").Handler(), &logLimit{windows: map[string]*logCount{}}}
+	return quietHandler{log.With("component", "actors").Handler(), newLogLimit()}
 }
 
 const oneLevel = slog.LevelInfo - slog.LevelDebug
@@ -89,6 +89,8 @@ type logCount struct {
 	began          time.Time
 	count, dropped int
 }
+
+func newLogLimit() *logLimit { return &logLimit{windows: map[string]*logCount{}} }
 
 // allow says whether one more record with this message may pass, and how many did not since the last one that did.
 func (l *logLimit) allow(message string, now time.Time) (dropped int, ok bool) {

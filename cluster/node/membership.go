@@ -36,6 +36,7 @@ type membership struct {
 	watched  time.Duration // when the watch was begun
 
 	renewed  atomic.Int64  // instant at which the newest successful renewal was begun
+	sighted  atomic.Int64  // instant at which an own renewal was last seen
 	revision atomic.Uint64 // of the own record
 	own      record        // of the renew loop
 	lost     atomic.Bool
@@ -64,9 +65,12 @@ func (m *membership) join(ctx context.Context) error {
 	}
 	m.revision.Store(revision)
 	m.renewed.Store(int64(start))
+	m.sighted.Store(int64(start))
 	v := newView(m.id, m.lease)
-	if err := m.readInto(ctx, v); err != nil {
-		return errors.Join(err, m.kv.Delete(ctx, m.id))
+	for v.members[m.id] == nil { // a replica may be behind; once it shows ours, it shows all that are older
+		if err := errors.Join(m.readInto(ctx, v), pause(ctx, m.lease/32)); err != nil {
+			return errors.Join(err, m.kv.Delete(ctx, m.id))
+		}
 	}
 	if id := v.rival(m.own, revision); id != "" {
 		return errors.Join(inadmissible(m.own, v.members[id].record), m.kv.Delete(ctx, m.id))
@@ -138,6 +142,9 @@ func (m *membership) close() {
 
 // set writes another state and gives the revision it got.
 func (m *membership) set(ctx context.Context, s State) (uint64, error) {
+	if m.lost.Load() {
+		return 0, ErrRemoved
+	}
 	c := stateChange{state: s, done: make(chan uint64, 1)}
 	select {
 	case m.states <- c:
@@ -165,6 +172,9 @@ func (m *membership) renewLoop(ctx context.Context) {
 		case c := <-m.states:
 			waiting, m.own.State = append(waiting, c), c.state
 		case <-timer.C:
+		}
+		if m.lost.Load() {
+			return
 		}
 		err := m.renew(ctx)
 		if err == nil {
@@ -271,6 +281,7 @@ func (m *membership) watch(ctx context.Context) error {
 			m.mu.Lock()
 			changed := m.show(m.view, e)
 			removed := m.view.removed()
+			m.sighted.Store(int64(max(m.view.ownSeen, time.Duration(m.sighted.Load()))))
 			m.mu.Unlock()
 			if removed {
 				m.lose(ErrRemoved)
@@ -352,8 +363,9 @@ func (m *membership) remove(ctx context.Context, id string, e entry) {
 	}
 }
 
+// fitness needs both: who does not see itself does not see either that a shard went to another.
 func (m *membership) fitness() fitness {
-	return fitnessAt(m.now(), time.Duration(m.renewed.Load()), m.lease, m.limit)
+	return fitnessAt(m.now(), time.Duration(min(m.renewed.Load(), m.sighted.Load())), m.lease, m.limit)
 }
 
 // fit says whether this node may handle anything now.

@@ -68,7 +68,7 @@ type Config struct {
 
 	OnLost   func(error) // called once: the node was removed or can't go on, and the process must end
 	Codec    Codec
-	Handlers map[string]Handler // by kind
+	Handlers map[string]Handler // by kind; they may be called before Start returns
 
 	IdleAfter  time.Duration // see cluster.LocalConfig
 	Clock      func() time.Time
@@ -107,6 +107,7 @@ type Node struct {
 	id      string // of this incarnation
 	began   time.Time
 	log     *slog.Logger
+	limit   *logLimit // of what may come once a frame
 	system  *actor.ActorSystem
 	proto   *protocluster.Cluster
 	local   *cluster.Local
@@ -138,7 +139,7 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, began: cfg.Clock(), log: cfg.Log, signal: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, began: cfg.Clock(), log: cfg.Log, limit: newLogLimit(), signal: make(chan struct{}, 1)}
 	id, err := ulid.New(ulid.Timestamp(n.began), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("id of this node: %w", err)

@@ -219,6 +219,57 @@ func TestFrameWaitsForTheEarlierOnesOfItsDevice(t *testing.T) {
 	}
 }
 
+func TestRenewalThatArrivedUnnoticedIsTakenOver(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Lease = 400 * time.Millisecond
+	n := startNode(t, cfg)
+	if err := n.Activate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := n.members.revision.Load()
+	n.members.revision.Store(1)
+	eventually(t, "renewals go on", 5*time.Second, func() bool { return n.members.revision.Load() > before+2 })
+	if err := n.Suspended(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNodeThatIsMarkedAsRemovedIsLostOnce(t *testing.T) {
+	for name, remove := range map[string]func(*Node) error{
+		"marked": func(n *Node) error {
+			_, err := n.members.kv.Put(t.Context(), n.id, encodeRecord(record{Name: "a", State: StateRemoved}))
+			return err
+		},
+		"deleted": func(n *Node) error { return n.members.kv.Delete(t.Context(), n.id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.Lease = 400 * time.Millisecond
+			lost := make(chan error, 10)
+			cfg.OnLost = func(err error) { lost <- err }
+			n := startNode(t, cfg)
+			if err := n.Activate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(n); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-lost; !errors.Is(err, ErrRemoved) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := n.Ask(t.Context(), deviceNamed("x"), command("do")); nameOf(err) != "node_suspended" {
+				t.Errorf("got %v", err)
+			}
+			if err := n.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if len(lost) > 0 {
+				t.Error("lost twice")
+			}
+		})
+	}
+}
+
 // A newer node may send what this one does not know; garbage may come as well. Only the connection ends.
 func TestMessageThatCanNotBeReadEndsOnlyItsConnection(t *testing.T) {
 	n := startNode(t, testConfig(t))
@@ -317,7 +368,7 @@ func TestActorSystemLogsNoContent(t *testing.T) {
 			t.Errorf("no %q in %s", want, got)
 		}
 	}
-	limit := logLimit{windows: map[string]*logCount{}}
+	limit := newLogLimit()
 	start := time.Unix(0, 0)
 	for range logBurst + 3 {
 		limit.allow("m", start)
