@@ -95,7 +95,7 @@ func TestAskAfterStopIsRefused(t *testing.T) {
 // slow is an actor that counts how many of it live at once, and handles nothing until it is let.
 type slow struct {
 	living, most *atomic.Int32
-	let          chan struct{}
+	begun, let   chan struct{}
 }
 
 func (s *slow) Receive(ctx actor.Context) {
@@ -105,6 +105,7 @@ func (s *slow) Receive(ctx actor.Context) {
 	case *actor.Stopped:
 		s.living.Add(-1)
 	case *Request:
+		s.begun <- struct{}{}
 		<-s.let
 		m.Answer("done", nil)
 	}
@@ -113,19 +114,21 @@ func (s *slow) Receive(ctx actor.Context) {
 type slowLocal struct {
 	*Local
 	living, most atomic.Int32
-	let          chan struct{}
+	begun, let   chan struct{}
 	owned, fit   atomic.Bool
 	refused      chan any
 }
 
 func startSlow(t *testing.T) *slowLocal {
-	s := &slowLocal{let: make(chan struct{}, 100), refused: make(chan any, 100)}
+	s := &slowLocal{begun: make(chan struct{}, 100), let: make(chan struct{}, 100), refused: make(chan any, 100)}
 	s.owned.Store(true)
 	s.fit.Store(true)
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	s.Local = StartLocal(LocalConfig{System: system, Clock: time.Now, Owns: func(messages.DeviceID) bool { return s.owned.Load() },
 		Fit: s.fit.Load, Refuse: func(_ messages.DeviceID, m any) { s.refused <- m }},
-		func(messages.DeviceID) actor.Actor { return &slow{living: &s.living, most: &s.most, let: s.let} })
+		func(messages.DeviceID) actor.Actor {
+			return &slow{living: &s.living, most: &s.most, begun: s.begun, let: s.let}
+		})
 	t.Cleanup(func() {
 		close(s.let)
 		if err := s.Stop(context.Background()); err != nil {
@@ -215,20 +218,13 @@ func TestNothingIsHandledWhileUnfit(t *testing.T) {
 	if !s.Deliver(device(1), "late") {
 		t.Error("not taken")
 	}
+	<-s.begun
 	s.fit.Store(false)
-	s.let <- struct{}{} // the first may have begun before
-	select {
-	case err := <-first:
-		if err != nil {
-			t.Error(err)
-		}
-		if got := <-s.refused; got != "late" {
-			t.Errorf("got %v", got)
-		}
-	case m := <-s.refused:
-		if _, ok := m.(*Request); !ok {
-			t.Errorf("got %v", m)
-		}
-		m.(*Request).Answer(nil, nil)
+	s.let <- struct{}{}
+	if err := <-first; err != nil {
+		t.Errorf("what was begun before: %v", err)
+	}
+	if got := <-s.refused; got != "late" {
+		t.Errorf("got %v", got)
 	}
 }
