@@ -212,6 +212,24 @@ func TestApplicationIsDeletedOnOneNodeWhileOthersFillIt(t *testing.T) {
 	})
 }
 
+func TestDamagedApplicationIsDeletedOnAnyNode(t *testing.T) {
+	ctx := t.Context()
+	store := memory.New()
+	nodes := openNodes(t, onMemory(store), 2)
+	must(t)(nodes[0].CreateApplication(ctx, newApplication("my-app")))
+	must(t)(nodes[0].CreateDevice(ctx, newDevice("my-app", "dev-1", 7)))
+	if err := store.WriteDocuments(ctx, []messages.Write{{Kind: messages.KindApplication, ID: "my-app", Value: []byte("{")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes[1].DeleteApplication(ctx, "my-app"); err != nil {
+		t.Fatal(err)
+	}
+	if got := stored(t, store); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+	checkNodes(t, store, nodes...)
+}
+
 // A deletion that two nodes do at once (a client has asked again) ends with one of them, and what is made afterwards stays.
 func TestApplicationIsDeletedByTwoNodesAndMadeAgain(t *testing.T) {
 	onEachFleet(t, func(t *testing.T, c fleet) {
