@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -27,17 +28,18 @@ type place struct {
 	rest, mqtt, udp, cluster string   // host:port
 }
 
-// onLoopback gives a place with free ports on this machine.
+// onLoopback gives a place with free ports on this machine, below those that the kernel gives to outgoing connections: a node that is started again must
+// find them free.
 func onLoopback(t testing.TB) place {
 	t.Helper()
-	ports := make([]string, 4)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var ports []string
+	for len(ports) < 4 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue // it is taken
 		}
 		defer l.Close() // all are held until all are known
-		ports[i] = l.Addr().String()
+		ports = append(ports, l.Addr().String())
 	}
 	return place{rest: ports[0], mqtt: ports[1], udp: ports[2], cluster: ports[3]}
 }
@@ -53,11 +55,9 @@ type node struct {
 	p        *process
 	place    place
 	ready    bool
-	held     bool // it is not started again while this is set
 	expected bool // the end of the present process is our doing
 	starts   int
-	logs     []*lockedBuffer // of each start
-	wake     chan struct{}   // held has changed
+	logs     []*lockedBuffer // of each start that is over or ready
 }
 
 // nodes is a cluster as seen from outside.
@@ -74,19 +74,30 @@ type nodes struct {
 
 const clusterKEK = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
-// startNodes starts a cluster on the NATS servers at url, a node in each place, and waits until all are ready.
-func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes {
+// sharedNATS is the environment of nodes that use the NATS servers at url.
+func sharedNATS(url string, replicas int) []string {
+	return []string{"LORIKEET_CLUSTER_URL=" + url, fmt.Sprintf("LORIKEET_CLUSTER_REPLICAS=%d", replicas)}
+}
+
+// natsRoute is where the embedded NATS server of a node waits for those of the others, if there is one.
+func natsRoute(p place) string {
+	host, _, _ := net.SplitHostPort(p.cluster)
+	return host + ":6222"
+}
+
+// startNodes starts a cluster, a node in each place, and waits until all are ready. env says which NATS servers it uses.
+func startNodes(t testing.TB, env []string, places ...place) *nodes {
 	t.Helper()
+	if _, err := binary(); err != nil { // now: the build may take longer than a node may take to start
+		t.Fatal(err)
+	}
 	dir := t.TempDir() // before the clean-up that ends the nodes, so that it is removed after them
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: []string{"LORIKEET_CLUSTER_URL=" + url, "LORIKEET_CLUSTER_LEASE=2s",
-		fmt.Sprintf("LORIKEET_CLUSTER_REPLICAS=%d", replicas), "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK}}
+	c := &nodes{t: t, dir: dir, ctx: ctx, ends: map[int]int{}, env: append([]string{"LORIKEET_CLUSTER_LEASE=2s", "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK}, env...)}
 	t.Cleanup(func() {
 		cancel()
 		for _, n := range c.all {
-			n.signal(syscall.SIGCONT)
-			n.signal(syscall.SIGKILL)
-			<-n.done
+			n.end()
 		}
 		for _, n := range c.all {
 			n.show()
@@ -101,8 +112,9 @@ func startNodes(t testing.TB, url string, replicas int, places ...place) *nodes 
 
 // add starts one more node.
 func (c *nodes) add(at place) *node {
-	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{}), wake: make(chan struct{}, 1)}
-	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster)
+	n := &node{name: fmt.Sprintf("n%d", len(c.all)+1), c: c, place: at, done: make(chan struct{})}
+	n.env = append(slices.Clone(c.env), "LORIKEET_CLUSTER_NODE="+n.name, "LORIKEET_CLUSTER_LISTEN="+at.cluster, "LORIKEET_CLUSTER_ADVERTISE="+at.cluster,
+		"LORIKEET_EMBEDDED_NATS_CLUSTER_LISTEN="+natsRoute(at))
 	c.all = append(c.all, n)
 	go n.supervise(filepath.Join(c.dir, n.name))
 	return n
@@ -111,16 +123,6 @@ func (c *nodes) add(at place) *node {
 func (n *node) supervise(dir string) {
 	defer close(n.done)
 	for n.c.ctx.Err() == nil {
-		n.mu.Lock()
-		held := n.held
-		n.mu.Unlock()
-		if held {
-			select {
-			case <-n.wake:
-			case <-n.c.ctx.Done():
-			}
-			continue
-		}
 		p := &process{t: n.c.t, dir: dir, prefix: n.place.prefix, rest: n.place.rest, mqtt: n.place.mqtt, udp: n.place.udp}
 		n.mu.Lock()
 		n.p, n.expected = p, false
@@ -146,9 +148,6 @@ func (n *node) launch(p *process) error {
 	defer n.mu.Unlock()
 	if p.log != nil {
 		n.logs = append(n.logs, p.log)
-	}
-	if running := p.running.Load(); n.c.ctx.Err() != nil && running != nil {
-		_ = running.Kill() // the test ended meanwhile
 	}
 	return err
 }
@@ -202,23 +201,22 @@ func (n *node) signal(s syscall.Signal) {
 	}
 }
 
-// hold keeps the node from being started again; release ends that.
-func (n *node) hold() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.held = true
-}
-
-func (n *node) release() {
-	n.mu.Lock()
-	n.held = false
-	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}:
-	default:
+// end kills the process, also one that is just being started, and returns when the supervisor has ended.
+func (n *node) end() {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n.signal(syscall.SIGCONT)
+		n.signal(syscall.SIGKILL)
+		select {
+		case <-n.done:
+			return
+		case <-tick.C:
+		}
 	}
 }
 
+// isReady says how often the node was started and whether it is ready now.
 func (n *node) isReady() (starts int, ready bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -253,15 +251,12 @@ func tail(log string) string {
 	return log
 }
 
-// waitReady returns when every node that is not held back is ready.
+// waitReady returns when every node is ready.
 func (c *nodes) waitReady() {
 	c.t.Helper()
 	c.until("all nodes ready", func() bool {
 		for _, n := range c.all {
-			n.mu.Lock()
-			waiting := !n.held && !n.ready
-			n.mu.Unlock()
-			if waiting {
+			if _, ready := n.isReady(); !ready {
 				return false
 			}
 		}
@@ -292,17 +287,26 @@ func (c *nodes) addresses(scheme string, of func(place) string) string {
 	return strings.Join(out, ",")
 }
 
-func (c *nodes) api() *simulator.Client {
-	return simulator.NewClient(c.addresses("http://", func(p place) string { return p.rest }), adminKey)
-}
-
-// checkEnds fails the test if a node ended in a way that it must not.
+// checkEnds fails the test if a node ended in a way that it must not, or says that something is wrong with its code.
 func (c *nodes) checkEnds() {
 	c.t.Helper()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, text := range c.odd {
 		c.t.Error(text)
+	}
+	c.mu.Unlock()
+	for _, n := range c.all {
+		n.mu.Lock()
+		logs := slices.Clone(n.logs)
+		n.mu.Unlock()
+		for _, log := range logs {
+			for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE"} {
+				if text := log.String(); strings.Contains(text, sign) {
+					i := strings.Index(text, sign)
+					c.t.Errorf("node %s: %s", n.name, text[i:min(i+4<<10, len(text))])
+				}
+			}
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func startJetStream(t testing.TB) (url string) {
 // published under two ids, and no FCntDown used for two contents. (make cluster-faults does this and more to larger clusters.)
 func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
 	t.Parallel()
-	c := startNodes(t, startJetStream(t), 1, onLoopback(t), onLoopback(t), onLoopback(t))
+	c := startNodes(t, sharedNATS(startJetStream(t), 1), onLoopback(t), onLoopback(t), onLoopback(t))
 	l := c.startLoad("127.0.0.1:0", 60, 20, func(cfg *simulator.Config) { cfg.KeepAlive = 200 * time.Millisecond })
 	l.waitEach(1)
 	victim := c.all[0]

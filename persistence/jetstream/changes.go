@@ -43,7 +43,7 @@ func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, 
 	}
 	at.begin(target)
 	heard := time.Now()
-	return s.follow(ctx, feed{stream: stream, headersOnly: headersOnly}, func(m *feedMessage) error {
+	err = s.follow(ctx, feed{stream: stream, headersOnly: headersOnly}, func(m *feedMessage) error {
 		if err := do(m); err != nil {
 			return err
 		}
@@ -57,6 +57,10 @@ func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, 
 		heard = time.Now()
 		return nil
 	})
+	if s.ctx.Err() != nil {
+		return errClosed
+	}
+	return err
 }
 
 // FollowDocuments calls fn for every document there is, and then for every change of any node, in the order in which they were made, until ctx ends or
@@ -92,6 +96,9 @@ func (s *Store) FollowDocuments(ctx context.Context, fn func(doc messages.Docume
 			d = messages.Document{Kind: kind, ID: id, Revision: messages.Revision(m.seq)}
 		}
 		fn(d, !ok)
+		if ok && persistence.Secret(kind) {
+			s.resealLater(documentName(kind, id), &m.stored)
+		}
 		return nil
 	})
 }
@@ -176,15 +183,14 @@ func (s *Store) FollowEntries(ctx context.Context, fn func(id messages.DeviceID,
 		if !ok {
 			return damaged(&m.stored, errors.New("its subject is not of a device"))
 		}
-		var entry []byte
-		if !m.deleted() {
-			var err error
-			if entry, err = s.cfg.Sealer.Open(entryName(id), m.data); err != nil {
-				s.log.Error("a directory entry can't be read and is left out", "application_id", id.ApplicationID, "device_id", id.DeviceID, "err", err)
-				entry = nil
-			}
+		if m.deleted() {
+			fn(id, nil)
+		} else if entry, err := s.cfg.Sealer.Open(entryName(id), m.data); err == nil {
+			fn(id, entry)
+			s.resealLater(entryName(id), &m.stored)
+		} else {
+			s.log.Error("a directory entry can't be read and is left out", "application_id", id.ApplicationID, "device_id", id.DeviceID, "err", err)
 		}
-		fn(id, entry)
 		check(m.seq)
 		return nil
 	})

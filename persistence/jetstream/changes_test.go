@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lorikeet/messages"
+	"lorikeet/persistence"
 	"lorikeet/persistence/jetstream/natsserver"
 )
 
@@ -153,6 +154,30 @@ func TestTwoNodesCreateOneDocument(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// The largest change that is allowed is one batch where the server is ours; another server has a smaller limit, and the error says how to raise it.
+func TestLargestChange(t *testing.T) {
+	t.Parallel()
+	s := openSingle(t)
+	var writes []messages.Write
+	for i := range persistence.MaxWrites {
+		writes = append(writes, messages.Write{Kind: messages.KindDeviceEUI, ID: fmt.Sprintf("%016X", i), Value: []byte("app.dev"), Expect: i%2 == 0})
+	}
+	if err := s.WriteDocuments(t.Context(), writes); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WriteDocuments(t.Context(), writes); !errors.Is(err, messages.ErrConflict) {
+		t.Errorf("again: %v", err)
+	}
+	docs, err := s.ListDocuments(t.Context(), messages.KindDeviceEUI, "", "", 0)
+	if err != nil || len(docs) != len(writes) || docs[4711].ID != writes[4711].ID {
+		t.Errorf("%d documents, %v", len(docs), err)
+	}
+	n := 0
+	if err := s.ScanDocuments(t.Context(), messages.KindDeviceEUI, func(messages.Document) error { n++; return nil }); err != nil || n != len(writes) {
+		t.Errorf("scan gives %d, %v", n, err)
 	}
 }
 

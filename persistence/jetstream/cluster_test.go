@@ -32,14 +32,16 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func startTrio(t testing.TB) *trio {
+func startTrio(t testing.TB) *trio { return startTrioWith(t, true) }
+
+func startTrioWith(t testing.TB, noSync bool) *trio {
 	t.Helper()
 	c := &trio{}
 	routes := []string{freePort(t), freePort(t), freePort(t)}
 	for i := range c.configs {
 		c.configs[i] = natsserver.Config{
 			Name: fmt.Sprintf("n%d", i), StoreDir: t.TempDir(), Listen: freePort(t), ClusterName: "test", ClusterListen: routes[i], Routes: routes,
-			Secret: "a secret of the cluster", NoSync: true,
+			Secret: "a secret of the cluster", NoSync: noSync,
 		}
 	}
 	var wg sync.WaitGroup

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +45,52 @@ func TestWrongKEKIsRefused(t *testing.T) {
 	kek := func(b byte) persistence.KEK { return persistence.KEK(bytes.Repeat([]byte{b}, 32)) }
 	both := mustOpen(t, Config{Conn: nc, Namespace: s.cfg.Namespace, Sealer: persistence.NewSealer(kek(2), kek(1))})
 	wantSession(t, both, testDevice, "x", rev)
+	// Documents and entries follow when they are read, records at the latest with the trimmer.
+	write(t, s, "app.dev", "root key")
+	if err := s.PutEntry(t.Context(), testDevice, []byte("entry")); err != nil {
+		t.Fatal(err)
+	}
+	n := newNotes()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = both.FollowDocuments(ctx, func(d messages.Document, _ bool) {
+			n.add("%s %s %t", d.ID, d.Value, under(t, both, both.names.registry(), both.names.document(d.Kind, d.ID), 2))
+		})
+	})
+	wg.Go(func() {
+		_ = both.FollowEntries(ctx, func(id messages.DeviceID, e []byte) {
+			n.add("%s %s %t", id, e, under(t, both, both.names.directory(), both.names.entry(id), 2))
+		}, func() {})
+	})
+	n.await(t, "app.dev root key true")
+	n.await(t, "app.dev entry true")
+	cancel()
+	wg.Wait()
+	journal := both.names.journal(both.names.shard("app"))
+	last, err := both.last(t.Context(), journal, both.names.device(testDevice))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := both.carry(t.Context(), journal, last); err != nil || !ok {
+		t.Errorf("carry: %t, %v", ok, err)
+	}
+	only := mustOpen(t, Config{Conn: nc, Namespace: s.cfg.Namespace, Sealer: testSealer(2)})
+	wantSession(t, only, testDevice, "x", rev)
+	if d, err := only.GetDocument(t.Context(), messages.KindDevice, "app.dev"); err != nil || string(d.Value) != "root key" {
+		t.Errorf("document %q, %v", d.Value, err)
+	}
 	mustRefuse(t, Config{Conn: nc, Namespace: s.cfg.Namespace, Sealer: testSealer(1)}, "wrong_kek")
+}
+
+// under says whether the last message of a subject is sealed under a key.
+func under(t *testing.T, s *Store, stream, subject string, key byte) bool {
+	m, err := s.last(t.Context(), stream, subject)
+	if err != nil || m == nil {
+		return false
+	}
+	id, _, _ := s.cfg.Sealer.Key(m.data)
+	return id == testSealer(key).KeyID()
 }
 
 func TestNewerFormatIsRefused(t *testing.T) {

@@ -50,8 +50,8 @@ type outcome int
 const (
 	written   outcome = iota
 	stale             // the subject is, or is about to be, somewhere else than expected
-	unsettled         // no answer: it may have been written, or may be written yet
-	refused           // not written, but a later try may succeed
+	unsettled         // no good answer: it may have been written, or may be written yet
+	refused           // it did not leave this node
 	hopeless          // not written, and it never will
 )
 
@@ -173,7 +173,7 @@ func (s *Store) send(ctx context.Context, msg *nats.Msg) (uint64, outcome, error
 		return 0, hopeless, messages.Invalid("change_too_large",
 			"the NATS server takes fewer documents in one change (%s): split it, or raise jetstream { limits { batch { max_msgs } } } in its configuration", ack.Error.Description)
 	}
-	return 0, refused, ack.Error
+	return 0, unsettled, ack.Error // a leader that has just lost its office may say so of what is written yet
 }
 
 func (s *Store) tooLarge() error {

@@ -63,6 +63,8 @@ type Store struct {
 	curMu   sync.Mutex
 	cursors map[string]uint64 // sequence of the last message of a cursor that was saved here
 
+	reseals resealQueue
+
 	docs     *docKeys
 	feedsMu  sync.Mutex
 	docFeeds map[*progress]struct{}

@@ -190,15 +190,3 @@ func (s *Store) carry(ctx context.Context, stream string, m *stored) (record boo
 	}
 	return record && err == nil, err
 }
-
-// reseal brings sealed bytes under the current key, so that an older key is not needed any more after a rotation and one retention.
-func (s *Store) reseal(name, sealed []byte) ([]byte, error) {
-	if _, _, current := s.cfg.Sealer.Key(sealed); current {
-		return sealed, nil
-	}
-	plain, err := s.cfg.Sealer.Open(name, sealed)
-	if err != nil {
-		return nil, err
-	}
-	return s.cfg.Sealer.Seal(nil, name, plain)
-}

@@ -37,8 +37,7 @@ type arrival struct {
 
 // judged is what the judge knows of one uplink.
 type judged struct {
-	proof     time.Duration // when its acceptance was first known
-	accepted  bool          // an event came, or the device got the ACK
+	accepted  bool // an event came, or the device got the ACK
 	acked     bool
 	atWebhook bool
 	eventID   string // the first that came
@@ -68,9 +67,9 @@ type judge struct {
 
 	mu       sync.Mutex
 	devices  map[string]*judgedDevice
-	bodies   map[string]uint64 // of events at the webhook, by event id
-	pushes   map[uint64]bool   // downlinks that the broker acknowledged, by number; true: queued, by the webhook
-	events   uint64            // deliveries to the webhook
+	ids      map[string]any  // what event ids at the webhook stand for: a *judged, or the hash of the body of another event
+	pushes   map[uint64]bool // downlinks that the broker acknowledged, by number; true: queued, by the webhook
+	events   uint64          // deliveries to the webhook
 	repeated uint64
 	twice    uint64
 	order    uint64
@@ -90,7 +89,7 @@ type timedMark struct {
 const maxExamples = 20
 
 func newJudge() *judge {
-	return &judge{devices: map[string]*judgedDevice{}, bodies: map[string]uint64{}, pushes: map[uint64]bool{}}
+	return &judge{devices: map[string]*judgedDevice{}, ids: map[string]any{}, pushes: map[uint64]bool{}}
 }
 
 func (j *judge) example(format string, args ...any) {
@@ -150,7 +149,7 @@ func (j *judge) accept(device string, d *judgedDevice, u *judged, at time.Durati
 	if u.accepted {
 		return
 	}
-	u.accepted, u.proof = true, at
+	u.accepted = true
 	d.accepted = append(d.accepted, at)
 	if j.acceptedNow != nil {
 		j.acceptedNow(device)
@@ -176,16 +175,24 @@ func (j *judge) arrive(a arrival) {
 	if a.by == byWebhook && a.push != nil {
 		j.pushes[*a.push] = true
 	}
-	if had, seen := j.bodies[a.eventID]; a.by == byWebhook && a.eventID != "" {
-		switch {
-		case seen && had != a.body:
-			j.twice++
-			j.example("event %s (%s of %s) came with two bodies", a.eventID, a.kind, a.device)
-		case seen:
-			j.repeated++
-		}
-		j.bodies[a.eventID] = a.body
+	if a.by == byWebhook && j.names(a, a.body) {
+		j.repeated++
 	}
+}
+
+// names notes what an event id stands for, and says whether it stood for that already. Whoever drops repeats by their id would lose what is another.
+func (j *judge) names(a arrival, what any) bool {
+	if a.eventID == "" {
+		return false
+	}
+	had, seen := j.ids[a.eventID]
+	if seen && had != what {
+		j.twice++
+		j.example("event id %s came with two contents, the second a %s of %s", a.eventID, a.kind, a.device)
+		return false
+	}
+	j.ids[a.eventID] = what
+	return seen
 }
 
 func (j *judge) uplink(a arrival) {
@@ -201,6 +208,7 @@ func (j *judge) uplink(a arrival) {
 		return
 	}
 	j.accept(a.device, d, u, a.at)
+	j.names(a, u)
 	first := a.by == byWebhook && !u.atWebhook
 	other := u.hasBody && u.body != a.body || a.eventID != "" && u.eventID != "" && u.eventID != a.eventID
 	switch {
@@ -233,7 +241,9 @@ func (j *judge) uplink(a arrival) {
 func (j *judge) pushed(number uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.pushes[number] = j.pushes[number]
+	if !j.pushes[number] { // the event may have been faster
+		j.pushes[number] = false
+	}
 }
 
 // mark notes a moment of interest.

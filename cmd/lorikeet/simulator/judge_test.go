@@ -92,6 +92,11 @@ func TestTheJudgeFindsEachViolation(t *testing.T) {
 			b.up(byMQTT, 0, "", 6)
 			b.up(byWebhook, 0, "a", 5)
 		}, Verdict{Accepted: 1, PublishedTwice: 1, Deliveries: 1}, "1 events published twice"},
+		"one id for two uplinks": {func(b bookkeeper) {
+			b.sends("dev", oneAddr, 0, 1)
+			b.up(byWebhook, 0, "a", 5)
+			b.up(byWebhook, 1, "a", 6)
+		}, Verdict{Accepted: 2, PublishedTwice: 1, Deliveries: 2}, "1 events published twice"},
 		"a repeated delivery": {func(b bookkeeper) {
 			b.sends("dev", oneAddr, 0, 1)
 			b.hooks("dev", oneAddr, 0, 0, 1, 0)

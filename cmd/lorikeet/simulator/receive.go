@@ -204,17 +204,17 @@ func (m *MAC) receiveData(phy *lorawan.PHYPayload, r Reception) (Downlink, error
 		}
 	}
 	m.ledger[fCnt] = hash
-	switch {
-	case r.Unsent:
+	if r.Unsent {
 		return Downlink{}, reject(UnsentFrame, "FCntDown %d", fCnt)
-	case fCnt < m.state.FCntDown:
-		return Downlink{}, reject(FCntTooLow, "FCntDown %d after %d", fCnt, m.state.FCntDown-1)
-	case fCnt-m.state.FCntDown >= maxFCntGap:
-		return Downlink{}, reject(FCntGap, "FCntDown %d, expected %d", fCnt, m.state.FCntDown)
 	}
 	w, n, err := m.windowFor(r, false)
-	if err != nil {
+	switch {
+	case err != nil: // not heard: whatever its counter is, the device is none the worse
 		return Downlink{}, err
+	case fCnt < m.state.FCntDown:
+		return Downlink{}, reject(FCntTooLow, "FCntDown %d after %d, %v after the transmissions", fCnt, m.state.FCntDown-1, r.After)
+	case fCnt-m.state.FCntDown >= maxFCntGap:
+		return Downlink{}, reject(FCntGap, "FCntDown %d, expected %d", fCnt, m.state.FCntDown)
 	}
 	if size, limit := len(r.PHYPayload)-13, m.limitFor(r.DataRate); size > limit { // MHDR, FHDR, FPort, MIC
 		return Downlink{}, reject(TooLong, "%d bytes at %s, which takes %d", size, r.DataRate, limit)

@@ -59,7 +59,7 @@ type Verdict struct {
 	Accepted       uint64 `json:"accepted"`
 	NotAccepted    uint64 `json:"not_accepted"`    // sent, and nobody knows of an acceptance
 	Lost           uint64 `json:"lost"`            // accepted, but no event came to the webhook
-	PublishedTwice uint64 `json:"published_twice"` // events that came under two event ids or with two bodies
+	PublishedTwice uint64 `json:"published_twice"` // events that came under two event ids or with two bodies, and ids of two events
 	OutOfOrder     uint64 `json:"out_of_order"`    // events at the webhook after one of a later uplink of the device
 	PushesLost     uint64 `json:"pushes_lost"`     // downlinks that the broker acknowledged, but no downlink_queued came to the webhook
 	NeverSent      uint64 `json:"never_sent"`      // events of uplinks that no device sent

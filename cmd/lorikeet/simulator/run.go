@@ -142,15 +142,22 @@ func (r *run) play(ctx context.Context, states map[string]State) error {
 	fmt.Fprintf(r.out, "%d of %d devices active\n", len(active), len(r.players))
 	pushing, stopPushing := context.WithCancel(ctx)
 	defer stopPushing()
-	var pushes sync.WaitGroup
-	pushes.Go(func() { r.push(pushing) })
+	pushed := make(chan struct{})
+	go func() {
+		defer close(pushed)
+		r.push(pushing)
+	}()
 	r.pace(ctx, active)
 	close(r.pushes)
 	drain, cancel := context.WithTimeout(ctx, r.cfg.Drain)
 	defer cancel()
 	r.drain(drain)
-	stopPushing()
-	pushes.Wait()
+	select {
+	case <-pushed:
+	case <-drain.Done():
+		stopPushing()
+		<-pushed
+	}
 	return ctx.Err()
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -38,7 +39,7 @@ const (
 type Config struct {
 	Name     string // unique in the cluster, and the same after a restart: the raft groups know a server by its name
 	StoreDir string // folder of the streams
-	Listen   string // host:port for clients, port 0 for any; "": only connections from inside the process
+	Listen   string // host:port for clients, port 0 for any; "": only connections from inside the process, and in a cluster from this machine
 
 	ClusterName   string
 	ClusterListen string   // host:port for the other servers; "": this server is alone
@@ -70,10 +71,16 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", scrub(cfg.Secret, err))
 	}
-	if cfg.Logger != nil {
-		ns.SetLoggerV2(logger{cfg.Logger.With("component", "nats-server"), cfg.Secret}, false, false, false)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	l := &logger{log: cfg.Logger.With("component", "nats-server"), secret: cfg.Secret}
+	ns.SetLoggerV2(l, false, false, false)
 	ns.Start()
+	if fatal := l.fatal.Load(); fatal != nil {
+		ns.Shutdown()
+		return nil, fmt.Errorf("embedded NATS server: it did not start: %s. Check that its ports are free and its folder can be written", *fatal)
+	}
 	s := &Server{ns: ns, secret: cfg.Secret, tls: cfg.TLS != nil && cfg.Listen != ""}
 	if err := s.wait(ctx, cfg.ClusterListen != ""); err != nil {
 		s.Close()
@@ -86,7 +93,7 @@ func (s *Server) wait(ctx context.Context, clustered bool) error {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
-		up := s.ns.Running() && s.ns.JetStreamEnabled() && s.ns.ReadyForConnections(readyPoll)
+		up := s.ns.JetStreamEnabled() && s.ns.ReadyForConnections(readyPoll)
 		if up && (!clustered || s.ns.JetStreamIsCurrent()) {
 			return nil
 		}
@@ -129,7 +136,8 @@ func (c Config) options() (*server.Options, error) {
 	if c.ClusterListen == "" {
 		return o, nil
 	}
-	if o.DontListen { // then the server would not listen for the others either
+	if c.Listen == "" {
+		// nats-server begins to connect its routes only when it listens for clients.
 		o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
 	}
 	o.Cluster = server.ClusterOpts{Name: c.ClusterName, PoolSize: 3, TLSConfig: c.TLS, TLSTimeout: tlsTimeout}
@@ -215,18 +223,23 @@ func (s *Server) Close() {
 type logger struct {
 	log    *slog.Logger
 	secret string
+	fatal  atomic.Pointer[string] // why the server could not start
 }
 
-func (l logger) say(log func(string, ...any), format string, args []any) {
+func (l *logger) say(log func(string, ...any), format string, args []any) {
 	log("nats-server", "detail", hide(l.secret, fmt.Sprintf(format, args...)))
 }
 
-func (l logger) Noticef(format string, args ...any) { l.say(l.log.Debug, format, args) }
-func (l logger) Warnf(format string, args ...any)   { l.say(l.log.Info, format, args) }
-func (l logger) Errorf(format string, args ...any)  { l.say(l.log.Warn, format, args) }
-func (l logger) Fatalf(format string, args ...any)  { l.say(l.log.Error, format, args) }
-func (l logger) Debugf(string, ...any)              {}
-func (l logger) Tracef(string, ...any)              {}
+func (l *logger) Noticef(format string, args ...any) { l.say(l.log.Debug, format, args) }
+func (l *logger) Warnf(format string, args ...any)   { l.say(l.log.Info, format, args) }
+func (l *logger) Errorf(format string, args ...any)  { l.say(l.log.Warn, format, args) }
+func (l *logger) Fatalf(format string, args ...any) {
+	text := hide(l.secret, fmt.Sprintf(format, args...))
+	l.fatal.CompareAndSwap(nil, &text)
+	l.say(l.log.Error, format, args)
+}
+func (l *logger) Debugf(string, ...any) {}
+func (l *logger) Tracef(string, ...any) {}
 
 func hide(secret, text string) string {
 	if secret == "" {
