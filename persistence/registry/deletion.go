@@ -44,13 +44,25 @@ func (r *Registry) DeleteApplication(ctx context.Context, id string) error {
 // markDeleting tells all nodes that the application is being deleted. What they have made in it before is found by this node from then on, and
 // what they make in it later they take back themselves (see confirm).
 func (r *Registry) markDeleting(ctx context.Context, id string) error {
-	_, err := r.editApplication(id, func(found bool, v *applicationRecord) error {
-		if !found {
-			return applicationNotFound(id)
+	_, err := retry(ctx, func() (struct{}, error) {
+		doc, err := r.store.GetDocument(ctx, messages.KindApplication, id)
+		if errors.Is(err, messages.ErrNotFound) {
+			return struct{}{}, applicationNotFound(id)
 		}
-		v.Deleting = true
-		return nil
-	}).run(ctx, r)
+		if err != nil {
+			return struct{}{}, fmt.Errorf("read application %s: %w", id, err)
+		}
+		record, err := decode[applicationRecord](doc)
+		if err != nil { // damaged: nothing of it is needed
+			record.IDs.ApplicationID = id
+		}
+		record.Deleting = true
+		value, err := encode(record)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, r.put(ctx, []messages.Write{{Kind: messages.KindApplication, ID: id, Value: value, Expect: true, Revision: doc.Revision}})
+	})
 	return err
 }
 
