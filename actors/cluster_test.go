@@ -126,6 +126,25 @@ func TestStaleActivationRefusesCommands(t *testing.T) {
 	})
 }
 
+// A node that gets no answer sends a request again. By then the downlink may be on air.
+func TestRequestThatComesAgainAfterItsDownlinkWasSentIsNotCarriedOutAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		push := device.PushDownlinks{Items: []messages.Downlink{{ID: "x", FPort: 2, FRMPayload: []byte{2}}}, Now: time.Now(), IDs: []string{"c"}, Random: "r"}
+		for range 2 {
+			if _, err := r.router.Ask(t.Context(), testID, push); err != nil {
+				t.Fatal(err)
+			}
+			r.hear(phy(uint32(len(r.log())), 2, false), 1, 1000, 868100000)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		r.wantTypes(messages.EventDownQueued, messages.EventUplink, messages.EventDownSent, messages.EventUplink)
+		if _, err := r.router.Ask(t.Context(), testID, device.PushDownlinks{Replace: true, Now: time.Now(), IDs: []string{"c"}, Random: "r2"}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // While both nodes think that they own the device, each commit is decided on what the other has stored.
 func TestTwoActivationsNeverAcceptAFrameTwice(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {

@@ -60,6 +60,7 @@ type Device struct {
 	decided    *collection // the newest that was closed
 	late       []messages.EUI64
 	nextWindow uint64
+	pushed     []string // the last requests for downlinks that were carried out
 }
 
 // NewDevice makes the actor. Its state is read with the first message.
@@ -443,6 +444,8 @@ func (d *Device) answer(asked any) (any, error) {
 		return nil, err
 	}
 	switch m := asked.(type) {
+	case device.PushDownlinks:
+		return nil, d.push(m)
 	case device.Command:
 		return d.step(m)
 	case readQueue:
@@ -453,6 +456,22 @@ func (d *Device) answer(asked any) (any, error) {
 		return nil, d.simulate(m.up)
 	}
 	return nil, messages.Errorf(messages.CodeInternal, "unknown_command", "device does not know this command")
+}
+
+// rememberedPushes is more than can wait in a mailbox while the store elects a leader.
+const rememberedPushes = 64
+
+// push carries out a request for downlinks once. A node that gets no answer in time sends it again, and by then the first may be carried out and its
+// downlinks sent.
+func (d *Device) push(m device.PushDownlinks) error {
+	if slices.Contains(d.pushed, m.Random) { // made for each request
+		return nil
+	}
+	if _, err := d.step(m); err != nil {
+		return err
+	}
+	d.pushed = append(d.pushed[max(0, len(d.pushed)+1-rememberedPushes):], m.Random)
+	return nil
 }
 
 // maxDecisions bounds how often a step is decided anew because someone else wrote the record meanwhile.

@@ -59,9 +59,9 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 	return Decision{Next: next, Changed: true, Events: events}, nil
 }
 
-// queued says whether the queue holds an item by its id, which is given once for each request.
+// queued says whether an item is in the queue or was just sent, by its id, which is given once for each request.
 func (s State) queued(id string) bool {
-	return id != "" && slices.ContainsFunc(s.Queue, func(q messages.Downlink) bool { return q.ID == id })
+	return id != "" && s.InFlight != nil && s.InFlight.ItemID == id || id != "" && slices.ContainsFunc(s.Queue, func(q messages.Downlink) bool { return q.ID == id })
 }
 
 func validate(item messages.Downlink) error {
