@@ -193,13 +193,21 @@ func (s *server) pulled() func(messages.EUI64) {
 	return s.clustered.paths.pulled
 }
 
+// suspended tells the door that radio gateways had better go to another node.
+func (s *server) suspended() func() bool {
+	if s.clustered == nil {
+		return nil
+	}
+	return func() bool { return s.clustered.node.Suspended() != nil }
+}
+
 func (s *server) startUDP(ctx context.Context) error {
 	if s.cfg.UDP.Listen == "" {
 		return nil
 	}
 	udp, err := semtechudp.New(semtechudp.Config{
 		Listen: s.cfg.UDP.Listen, Sink: radioSink{s.ingress}, Registry: radioRegistry{s.registry}, AutoRegister: s.cfg.UDP.AutoRegister,
-		Pulled: s.pulled(), Log: s.log.With("component", "semtechudp"), Registerer: s.metrics,
+		Pulled: s.pulled(), Suspended: s.suspended(), Log: s.log.With("component", "semtechudp"), Registerer: s.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("radio gateways: %w", err)

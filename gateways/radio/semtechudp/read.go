@@ -106,14 +106,15 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 			}
 			return reply, false
 		}
-		if s.cfg.Pulled != nil {
-			s.cfg.Pulled(h.eui)
+		if s.cfg.Suspended() {
+			return reply, false
 		}
+		s.cfg.Pulled(h.eui)
 		return ack(h), true
 	}
 	own := gw.pushed(from.Addr(), h.version, now)
 	s.enqueue(job{gw: gw, id: id, location: location, body: body, at: now, own: own})
-	return ack(h), true
+	return ack(h), !s.cfg.Suspended()
 }
 
 // admit says which radio gateway eui is, or why its datagram is dropped.

@@ -53,6 +53,9 @@ type Config struct {
 
 	// Pulled is told of each PULL_DATA that was accepted: the downlinks of this radio gateway can be sent here. It must not block. Default: none.
 	Pulled func(eui messages.EUI64)
+	// Suspended says that what comes in can't be worked on now. It is taken all the same, but not acknowledged, so that a radio gateway which has
+	// another server to go to does so. It must not block. Default: never.
+	Suspended func() bool
 
 	Log        *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
@@ -85,6 +88,12 @@ func (c *Config) setDefaults() {
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader
+	}
+	if c.Pulled == nil {
+		c.Pulled = func(messages.EUI64) {}
+	}
+	if c.Suspended == nil {
+		c.Suspended = func() bool { return false }
 	}
 	setDefault(&c.Workers, 2)
 	setDefault(&c.MaxInFlight, 8192)

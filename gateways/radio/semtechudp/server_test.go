@@ -302,3 +302,31 @@ func TestGatewaysAreListedByEUI(t *testing.T) {
 		t.Errorf("got %d: %v", len(list), list)
 	}
 }
+
+func TestSuspendedServerTakesFramesButDoesNotAcknowledge(t *testing.T) {
+	suspended := true
+	var pulled []messages.EUI64
+	b := newBench(t, func(c *Config) {
+		c.Suspended = func() bool { return suspended }
+		c.Pulled = func(eui messages.EUI64) { pulled = append(pulled, eui) }
+	})
+	push := packet(2, 1, pushData, gateway, `{"rxpk":[`+rxpkJSON(dataUp)+`]}`)
+	for _, datagram := range [][]byte{push, packet(2, 2, pullData, gateway, "")} {
+		if reply, ok := b.receive(datagram, home, b.now); ok {
+			t.Errorf("acknowledged with %x", reply)
+		}
+	}
+	b.drain()
+	if len(b.sink.frames) != 1 || len(pulled) != 0 {
+		t.Errorf("%d frames taken, paths %v", len(b.sink.frames), pulled)
+	}
+	suspended = false
+	for _, datagram := range [][]byte{push, packet(2, 2, pullData, gateway, "")} {
+		if _, ok := b.receive(datagram, home, b.now); !ok {
+			t.Error("not acknowledged")
+		}
+	}
+	if len(pulled) != 1 {
+		t.Errorf("paths %v", pulled)
+	}
+}
