@@ -3,6 +3,7 @@ package jetstream
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -34,6 +35,9 @@ var namespaces atomic.Int64
 func newNamespace() string { return fmt.Sprintf("t%d", namespaces.Add(1)) }
 
 func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "15"); err != nil { // a server stands behind each step; -rapid.checks on the command line wins
+		panic(err)
+	}
 	code := m.Run()
 	if single.server != nil {
 		single.server.Close()
@@ -102,4 +106,12 @@ func openSingle(t testing.TB) *Store {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	persistencetest.Run(t, persistencetest.Options{}, func(t *testing.T) persistencetest.Store { return openSingle(t) })
+}
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	nc, ns := connect(t, singleServer(t)), newNamespace()
+	persistencetest.Model(t, persistencetest.Options{}, func(t *testing.T) persistencetest.Store {
+		return mustOpen(t, Config{Conn: nc, Namespace: ns})
+	})
 }
