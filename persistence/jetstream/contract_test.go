@@ -35,7 +35,7 @@ var namespaces atomic.Int64
 func newNamespace() string { return fmt.Sprintf("t%d", namespaces.Add(1)) }
 
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "15"); err != nil { // a server stands behind each step; -rapid.checks on the command line wins
+	if err := flag.Set("rapid.checks", "8"); err != nil { // a server stands behind each step; -rapid.checks on the command line wins
 		panic(err)
 	}
 	code := m.Run()
@@ -56,7 +56,7 @@ func singleServer(t testing.TB) *natsserver.Server {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		single.server, single.err = natsserver.Start(ctx, natsserver.Config{Name: "single", StoreDir: single.dir, NoSync: true})
+		single.server, single.err = natsserver.Start(ctx, natsserver.Config{Name: "single", StoreDir: single.dir, Listen: "127.0.0.1:0", NoSync: true})
 	})
 	if single.err != nil {
 		t.Fatal(single.err)
