@@ -38,5 +38,5 @@ func TestContract(t *testing.T) {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	persistencetest.Model(t, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(dir)) })
+	persistencetest.Model(t, persistencetest.Options{Dense: true}, func(t *testing.T) persistencetest.Store { return mustOpen(t, testConfig(dir)) })
 }

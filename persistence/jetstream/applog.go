@@ -14,7 +14,6 @@ import (
 const (
 	readBytes   = 4 << 20 // about what one ReadLog gives at most
 	readDefault = 1000
-	batchSize   = 256              // messages read at once
 	idleAfter   = time.Minute      // without readers and watchers a follower ends
 	countKept   = 3 * time.Second  // how long a count of entries far back is used again
 	keepEvery   = 10 * time.Second // between looks at idle followers
@@ -258,54 +257,6 @@ func (s *Store) ReadLog(ctx context.Context, applicationID string, after uint64,
 	}
 }
 
-// readBack reads entries with Seq > after from the stream. None: there are none up to floor.
-func (s *Store) readBack(ctx context.Context, app string, after, floor uint64, most int) ([]messages.LogEntry, error) {
-	stream, filter := s.names.journal(s.names.shard(app)), s.names.log(app)
-	var entries []messages.LogEntry
-	size := 0
-	add := func(m *stored) error {
-		more, err := entriesOf(m, after)
-		if err != nil {
-			return damaged(m, err)
-		}
-		for _, e := range more {
-			if len(entries) < most && size < readBytes {
-				entries = append(entries, e)
-				size += len(e.JSON)
-			}
-		}
-		return nil
-	}
-	for seq := after >> indexBits; firstSeq(seq) <= floor; {
-		seq = max(seq, 1)
-		batch, _, _, err := s.direct(ctx, stream, getRequest{Seq: seq, NextFor: filter, Batch: min(most+1, batchSize), MaxBytes: readBytes})
-		if err != nil {
-			return nil, err
-		}
-		if len(batch) == 0 {
-			// The replica has no more, but it may be behind: the leader knows.
-			m, err := s.next(ctx, stream, filter, seq)
-			if err != nil {
-				return nil, err
-			}
-			if m == nil {
-				break
-			}
-			batch = []*stored{m}
-		}
-		for _, m := range batch {
-			if err := add(m); err != nil {
-				return nil, err
-			}
-			seq = m.seq + 1
-		}
-		if len(entries) > 0 && (len(entries) >= most || size >= readBytes || len(entries) >= batchSize) {
-			break
-		}
-	}
-	return entries, nil
-}
-
 // LogRange gives bounds: all entries that are kept have first ≤ Seq ≤ last, all that follow have more than last, and all that were below first
 // are gone. If no message of the application is kept, first is last+1.
 func (s *Store) LogRange(ctx context.Context, applicationID string) (first, last uint64, err error) {
@@ -376,7 +327,7 @@ func (s *Store) CountLog(ctx context.Context, applicationID string, after, upTo 
 }
 
 // countExact is how many messages are looked at one by one to count.
-const countExact = 4 * batchSize
+const countExact = 1000
 
 // countBack counts entries that are not in the ring: exactly if they are few, else by messages.
 func (s *Store) countBack(ctx context.Context, app string, after, upTo uint64) (uint64, error) {
@@ -391,7 +342,7 @@ func (s *Store) countBack(ctx context.Context, app string, after, upTo uint64) (
 	}
 	n := uint64(0)
 	for after < upTo {
-		entries, err := s.readBack(ctx, app, after, upTo, batchSize)
+		entries, err := s.readBack(ctx, app, after, upTo, readDefault)
 		if err != nil || len(entries) == 0 {
 			return n, err
 		}

@@ -110,8 +110,12 @@ func BenchmarkLoadSession(b *testing.B) {
 				})
 			}
 			run("leader", func(d messages.DeviceID) error { _, _, err := s.LoadSession(b.Context(), d); return err })
+			stream, err := s.js.Stream(b.Context(), s.names.journal(0))
+			if err != nil {
+				b.Fatal(err)
+			}
 			run("direct", func(d messages.DeviceID) error {
-				_, _, _, err := s.direct(b.Context(), s.names.journal(0), getRequest{LastFor: s.names.device(d)})
+				_, err := stream.GetLastMsgForSubject(b.Context(), s.names.device(d))
 				return err
 			})
 		}

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -34,6 +35,9 @@ var namespaces atomic.Int64
 func newNamespace() string { return fmt.Sprintf("t%d", namespaces.Add(1)) }
 
 func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "8"); err != nil { // a server stands behind each step; -rapid.checks on the command line wins
+		panic(err)
+	}
 	code := m.Run()
 	if single.server != nil {
 		single.server.Close()
@@ -52,7 +56,7 @@ func singleServer(t testing.TB) *natsserver.Server {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		single.server, single.err = natsserver.Start(ctx, natsserver.Config{Name: "single", StoreDir: single.dir, NoSync: true})
+		single.server, single.err = natsserver.Start(ctx, natsserver.Config{Name: "single", StoreDir: single.dir, Listen: "127.0.0.1:0", NoSync: true})
 	})
 	if single.err != nil {
 		t.Fatal(single.err)
@@ -128,4 +132,12 @@ func TestExistsMakesNothing(t *testing.T) {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	persistencetest.Run(t, persistencetest.Options{}, func(t *testing.T) persistencetest.Store { return openSingle(t) })
+}
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	nc, ns := connect(t, singleServer(t)), newNamespace()
+	persistencetest.Model(t, persistencetest.Options{}, func(t *testing.T) persistencetest.Store {
+		return mustOpen(t, Config{Conn: nc, Namespace: ns})
+	})
 }

@@ -60,6 +60,9 @@ type Store struct {
 	apps   map[string]*appLog
 	rings  atomic.Int64 // bytes in the rings of all applications
 
+	backMu sync.Mutex
+	backs  []*backReader // that nobody uses at present, the last used last
+
 	curMu   sync.Mutex
 	cursors map[string]uint64 // sequence of the last message of a cursor that was saved here
 

@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"lorikeet/messages"
-	"lorikeet/persistence/jetstream/natsserver"
 )
 
 // proxy stands between a client and a server, and can lose or delay what either says.
@@ -159,22 +158,15 @@ func (p *proxy) release(t *testing.T) {
 	}
 }
 
-func openBehindProxy(t *testing.T) (*Store, *proxy, *natsserver.Server) {
+func openBehindProxy(t *testing.T) (*Store, *proxy) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	server, err := natsserver.Start(ctx, natsserver.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	p := newProxy(t, server.ClientURL()[len("nats://"):])
+	p := newProxy(t, strings.TrimPrefix(singleServer(t).ClientURL(), "nats://"))
 	nc, err := Connect(Options{URLs: []string{"nats://" + p.listener.Addr().String()}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return mustOpen(t, Config{Conn: nc, Journals: 1}), p, server
+	return mustOpen(t, Config{Conn: nc, Journals: 1}), p
 }
 
 // A commit whose answer, or whose request, is lost on the way is made once all the same, and Commit knows it.
@@ -201,8 +193,8 @@ func TestCommitIsMadeOnceWhateverIsLost(t *testing.T) {
 }
 
 func testLost(t *testing.T, mode proxyMode, first messages.Commit, session []byte) {
-	s, p, server := openBehindProxy(t)
-	direct := mustOpen(t, Config{Conn: connect(t, server), Namespace: s.cfg.Namespace})
+	s, p := openBehindProxy(t)
+	direct := mustOpen(t, Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace})
 	var rev messages.Revision
 	if first.Session != nil {
 		rev = commit(t, s, first)
@@ -247,7 +239,7 @@ func testLost(t *testing.T, mode proxyMode, first messages.Commit, session []byt
 // Only the end of the context leaves an outcome unknown, and the error says so.
 func TestUnknownOutcomeIsReported(t *testing.T) {
 	t.Parallel()
-	s, p, _ := openBehindProxy(t)
+	s, p := openBehindProxy(t)
 	p.set(loseAnswers)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-p.touched; cancel() }()
