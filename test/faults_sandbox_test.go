@@ -107,7 +107,11 @@ func newMachine(t testing.TB, name string, number int) machine {
 		command(t, "ip", "-n", name, "addr", "add", address+"/24", "dev", bridge)
 		command(t, "ip", "-n", name, "link", "set", bridge, "up")
 	}
-	t.Cleanup(func() { command(t, "ip", "netns", "del", name) })
+	t.Cleanup(func() { // the links first: a name space goes when it pleases, and they with it
+		command(t, "ip", "link", "del", name+"front")
+		command(t, "ip", "link", "del", name+"back")
+		command(t, "ip", "netns", "del", name)
+	})
 	return m
 }
 
