@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -123,4 +124,26 @@ func BenchmarkFind(b *testing.B) {
 			b.Fatal(m)
 		}
 	}
+}
+
+// BenchmarkDirectoryMemory reports what the directory of a node holds for each device.
+func BenchmarkDirectoryMemory(b *testing.B) {
+	const devices = 500_000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := heap()
+		d := NewDirectory()
+		for i := range devices {
+			id := messages.DeviceID{ApplicationID: "water-meters", DeviceID: fmt.Sprintf("eui-70b3d57ed%07x", i)}
+			d.Set(id, messages.SessionEntry{DevAddr: messages.DevAddr{1, byte(i >> 16), byte(i >> 8), byte(i)}, NwkSKey: messages.Key{byte(i)}})
+		}
+		b.ReportMetric(float64(heap()-before)/devices, "B/device")
+		runtime.KeepAlive(d)
+	}
+	b.ReportMetric(0, "ns/op")
 }
