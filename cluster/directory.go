@@ -8,7 +8,7 @@ import (
 	"lorikeet/messages/frame"
 )
 
-// Directory finds the device of an uplink by its DevAddr and MIC, before any actor wakes. It holds every session of the server, about 100 bytes each,
+// Directory finds the device of an uplink by its DevAddr and MIC, before any actor wakes. It holds every session of the server, about 320 bytes each,
 // and is safe for use by several goroutines.
 type Directory struct {
 	shards [64]shard
