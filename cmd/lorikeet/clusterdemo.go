@@ -191,9 +191,9 @@ func (n *demoNode) waitReady(ctx context.Context, limit time.Duration) error {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-exited:
-			return fmt.Errorf("%s ended at once: see %s", n.name, filepath.Join(n.dir, n.name+".log"))
+			return fmt.Errorf("%s ended at once:\n%s", n.name, n.lastWords())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: see %s: %w", n.name, filepath.Join(n.dir, n.name+".log"), ctx.Err())
+			return fmt.Errorf("%s is not ready: %w\n%s", n.name, ctx.Err(), n.lastWords())
 		}
 	}
 }
@@ -271,4 +271,13 @@ func (c *clusterDemoCommand) harm(ctx context.Context, n *demoNode) {
 		return
 	}
 	fmt.Printf("\n    ✓ %s is back and takes its share again.\n\n", n.name)
+}
+
+// lastWords is the end of the node's log, which goes away with the demo.
+func (n *demoNode) lastWords() string {
+	text, err := os.ReadFile(filepath.Join(n.dir, n.name+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
 }
