@@ -21,6 +21,7 @@ import (
 	"lorikeet/actors"
 	"lorikeet/cluster"
 	"lorikeet/cluster/node"
+	"lorikeet/gateways/broker"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 	"lorikeet/persistence"
@@ -54,6 +55,7 @@ type clustered struct {
 	paths    *paths
 	node     *node.Node
 	lost     atomic.Bool // the node is no member any more
+	watching func()      // ends watchFitness
 }
 
 // openSharedStore reaches NATS, or starts the embedded one, and opens the store of the cluster.
@@ -354,6 +356,35 @@ func (c *clustered) activate(ctx context.Context, k *connector) error {
 	return nil
 }
 
+// mqttPatience is how long MQTT clients stay at a node that is suspended. While NATS is away for all nodes, others have no more to tell; a node that alone
+// is cut off should send its clients on.
+const mqttPatience = 10 * time.Second
+
+// watchFitness sends the MQTT clients away from a node that is suspended for long.
+func (c *clustered) watchFitness(ctx context.Context, b *broker.Server) {
+	ctx, c.watching = context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		fit, away := time.Now(), false
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				suspended := c.node.Suspended() != nil
+				if !suspended {
+					fit = now
+				}
+				if long := suspended && now.Sub(fit) > mqttPatience; long != away {
+					away = long
+					b.Suspend(away)
+				}
+			}
+		}
+	}()
+}
+
 // leave hands over what this node has, and returns when the others have it.
 func (c *clustered) leave(ctx context.Context) error {
 	if c.node == nil || c.lost.Load() {
@@ -364,6 +395,9 @@ func (c *clustered) leave(ctx context.Context) error {
 
 // stop ends the parts that carry the others.
 func (c *clustered) stop() {
+	if c.watching != nil {
+		c.watching()
+	}
 	if c.paths != nil {
 		c.paths.stop()
 	}

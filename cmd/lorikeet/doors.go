@@ -38,6 +38,9 @@ func (s *server) startDoors(ctx context.Context) error {
 		if err := s.clustered.activate(ctx, s.connector); err != nil {
 			return err
 		}
+		if s.broker != nil {
+			s.clustered.watchFitness(ctx, s.broker)
+		}
 	}
 	return s.startUDP(ctx)
 }

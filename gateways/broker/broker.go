@@ -143,6 +143,9 @@ func newServer(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Suspend ends all connections and takes no new ones until it is called with false: the clients are to go to another server. Their sessions are kept.
+func (s *Server) Suspend(suspended bool) { s.doorkeeper.shut(suspended) }
+
 // Addr is the address that the server listens on.
 func (s *Server) Addr() string { return s.socket.Addr().String() }
 

@@ -17,11 +17,12 @@ const (
 type doorkeeper struct {
 	max, maxPerHost int
 
-	mu     sync.Mutex
-	open   map[*client]bool // false until the login
-	hosts  map[string]*guests
-	guests guests
-	closed bool
+	mu        sync.Mutex
+	open      map[*client]bool // false until the login
+	hosts     map[string]*guests
+	guests    guests
+	closed    bool
+	suspended bool
 }
 
 // guests counts connections, and those of them that have not logged in.
@@ -42,6 +43,8 @@ func (d *doorkeeper) enter(c *client) (refused string) {
 	switch {
 	case d.closed:
 		return "closing"
+	case d.suspended:
+		return "suspended"
 	case d.guests.all >= d.max:
 		return "max_connections"
 	case host.all >= d.maxPerHost:
@@ -98,10 +101,26 @@ func (d *doorkeeper) total() int {
 	return d.guests.all
 }
 
+// shut closes every connection and lets no more in until it is opened again.
+func (d *doorkeeper) shut(shut bool) {
+	d.mu.Lock()
+	d.suspended = shut
+	d.mu.Unlock()
+	if shut {
+		d.hangUp()
+	}
+}
+
 // closeAll closes every connection and lets no more in.
 func (d *doorkeeper) closeAll() {
 	d.mu.Lock()
 	d.closed = true
+	d.mu.Unlock()
+	d.hangUp()
+}
+
+func (d *doorkeeper) hangUp() {
+	d.mu.Lock()
 	clients := make([]*client, 0, len(d.open))
 	for c := range d.open {
 		clients = append(clients, c)

@@ -654,3 +654,28 @@ func TestPortInUseIsAnError(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestSuspendedServerSendsItsClientsAwayAndKeepsTheirSessions(t *testing.T) {
+	t.Parallel()
+	s := start(t, newWorld().config())
+	c := dial(t, s)
+	c.login(t, 4, "c", "app1", "all", keepSession(0))
+	c.subscribe(t, "#", 1)
+	s.Suspend(true)
+	c.ends(t)
+	for s.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := dial(t, s).read(); err == nil {
+		t.Error("a suspended server lets clients in")
+	}
+	s.Publish(event1(1))
+	s.Suspend(false)
+	c = dial(t, s)
+	if ack := c.login(t, 4, "c", "app1", "all", keepSession(0)); !ack.SessionPresent {
+		t.Error("the session is gone")
+	}
+	if pk := c.expect(t, packets.Publish); string(pk.Payload) != `{"n":1}` {
+		t.Errorf("payload %s", pk.Payload)
+	}
+}
