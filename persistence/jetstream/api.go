@@ -51,7 +51,7 @@ type stored struct {
 
 func (m *stored) nonce() string { return m.header.Get(headerNonce) }
 
-// revision that a record in m has, if m is a message of a device.
+// deleted says that the message is there to say that its document or entry is not.
 func (m *stored) deleted() bool { return m.header.Get(headerDeleted) != "" }
 
 // wait lets a moment pass that grows with each try.

@@ -103,7 +103,7 @@ func (s *Store) followLog(ctx context.Context, a *appLog) {
 	if err == nil {
 		stream := s.names.journal(s.names.shard(a.app))
 		f := feed{stream: stream, filters: []string{s.names.log(a.app), s.names.cut(a.app)}, from: a.seen + 1}
-		err = s.follow(ctx, f, func(m *feedMessage) error { return s.take(a, m) }, nil)
+		err = s.follow(ctx, f, func(m *stored) error { return s.take(a, m) }, nil)
 	}
 	if ctx.Err() == nil {
 		s.log.Error("the log of an application can't be followed", "application_id", a.app, "err", err)
@@ -141,10 +141,10 @@ func (s *Store) beginLog(ctx context.Context, a *appLog) error {
 }
 
 // take puts a message of the follower into the ring.
-func (s *Store) take(a *appLog, m *feedMessage) error {
+func (s *Store) take(a *appLog, m *stored) error {
 	id, isCut, ok := s.names.parseJournal(m.subject)
 	if !ok || id.ApplicationID != a.app {
-		return damaged(&m.stored, errors.New("its subject is not of this application"))
+		return damaged(m, errors.New("its subject is not of this application"))
 	}
 	var entries []messages.LogEntry
 	var cut uint64
@@ -152,10 +152,10 @@ func (s *Store) take(a *appLog, m *feedMessage) error {
 	if isCut {
 		cut, err = decodeNumber(m.data)
 	} else {
-		entries, err = entriesOf(&m.stored, 0)
+		entries, err = entriesOf(m, 0)
 	}
 	if err != nil {
-		return damaged(&m.stored, err)
+		return damaged(m, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -83,7 +83,7 @@ func (s *Store) readOn(ctx context.Context, r *backReader, floor uint64, most in
 			break
 		}
 		if wait(ctx, 3) != nil {
-			return nil, unavailable("read the log of "+r.app, errTrimBehind, ctx)
+			return nil, unavailable("read the log of "+r.app, errBehind, ctx)
 		}
 	}
 	n, size := 0, 0

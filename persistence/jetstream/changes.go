@@ -34,7 +34,7 @@ func (s *Store) lastExisting(ctx context.Context, stream string) (uint64, error)
 }
 
 // followAll follows a stream with one message a subject from its first message on. at counts what do has seen.
-func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, at *progress, do func(*feedMessage) error) error {
+func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, at *progress, do func(*stored) error) error {
 	ctx, cancel := s.background(ctx)
 	defer cancel()
 	target, err := s.lastExisting(ctx, stream)
@@ -43,7 +43,7 @@ func (s *Store) followAll(ctx context.Context, stream string, headersOnly bool, 
 	}
 	at.begin(target)
 	heard := time.Now()
-	err = s.follow(ctx, feed{stream: stream, headersOnly: headersOnly}, func(m *feedMessage) error {
+	err = s.follow(ctx, feed{stream: stream, headersOnly: headersOnly}, func(m *stored) error {
 		if err := do(m); err != nil {
 			return err
 		}
@@ -83,12 +83,12 @@ func (s *Store) FollowDocuments(ctx context.Context, fn func(doc messages.Docume
 		delete(s.docFeeds, at)
 		at.fail(nil)
 	}()
-	return s.followAll(ctx, s.names.registry(), false, at, func(m *feedMessage) error {
+	return s.followAll(ctx, s.names.registry(), false, at, func(m *stored) error {
 		kind, id, ok := s.names.parseDocument(m.subject)
 		if !ok {
 			return nil // the check record
 		}
-		d, ok, err := s.document(kind, id, &m.stored)
+		d, ok, err := s.document(kind, id, m)
 		if err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (s *Store) FollowDocuments(ctx context.Context, fn func(doc messages.Docume
 		}
 		fn(d, !ok)
 		if ok && persistence.Secret(kind) {
-			s.resealLater(documentName(kind, id), &m.stored)
+			s.resealLater(documentName(kind, id), m)
 		}
 		return nil
 	})
@@ -178,16 +178,16 @@ func (s *Store) FollowEntries(ctx context.Context, fn func(id messages.DeviceID,
 		}
 	}
 	at.begun = func() { check(0) }
-	return s.followAll(ctx, s.names.directory(), false, at, func(m *feedMessage) error {
+	return s.followAll(ctx, s.names.directory(), false, at, func(m *stored) error {
 		id, ok := s.names.parseEntry(m.subject)
 		if !ok {
-			return damaged(&m.stored, errors.New("its subject is not of a device"))
+			return damaged(m, errors.New("its subject is not of a device"))
 		}
 		if m.deleted() {
 			fn(id, nil)
 		} else if entry, err := s.cfg.Sealer.Open(entryName(id), m.data); err == nil {
 			fn(id, entry)
-			s.resealLater(entryName(id), &m.stored)
+			s.resealLater(entryName(id), m)
 		} else {
 			s.log.Error("a directory entry can't be read and is left out", "application_id", id.ApplicationID, "device_id", id.DeviceID, "err", err)
 		}

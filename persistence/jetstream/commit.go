@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -68,7 +69,7 @@ func (s *Store) Commit(ctx context.Context, c messages.Commit) (messages.Revisio
 	if c.Session == nil && len(c.Events) == 0 {
 		return c.Expected, nil
 	}
-	start := s.metrics.start()
+	start := time.Now()
 	rev, seq, err := s.commit(ctx, c)
 	s.metrics.observe(start, err)
 	if err != nil {

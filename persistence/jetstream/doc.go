@@ -19,9 +19,16 @@
 //
 // # Reading
 //
-// Sessions and documents are read from the leader, which has every acknowledged write. Logs are read by one follower for each application that this
-// node reads, which fills a ring of the newest entries; what lies further back is read in batches from any replica, and where that has no more, from
-// the leader, so that no entry is passed over. A follower that hears nothing for two seconds begins anew behind its last message.
+// Sessions and documents are read from the leader, which has every acknowledged write; that takes about three times as long as a direct get from any
+// replica (0.15 and 0.05 ms from a single server), and is worth it, since a stale record would only lead to a commit that is refused. Logs are
+// read by one follower for each application that this node reads, which fills a ring of the newest entries; what lies further back is read through a
+// consumer that is kept between the calls, and where its replica has no more the leader is asked, so that no entry is passed over. A follower that
+// hears nothing for two seconds begins anew behind its last message.
+//
+// # Fail-over
+//
+// If the server that leads a journal stops in order, commits wait about half a second; if it dies, 4 to 9 seconds (the election time-out of
+// nats-server; 6.9 s measured with kill -9). Commits that are under way then are made once, and not reported before that is known.
 //
 // # Retention
 //

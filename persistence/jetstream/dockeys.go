@@ -139,10 +139,10 @@ func (s *Store) awaitKeys(ctx context.Context) error {
 	return s.docs.await(ctx, 0)
 }
 
-func (s *Store) takeKey(m *feedMessage) error {
+func (s *Store) takeKey(m *stored) error {
 	kind, id, ok := s.names.parseDocument(m.subject)
 	if !ok && m.subject != s.names.check() {
-		return damaged(&m.stored, errors.New("its subject is not of a document"))
+		return damaged(m, errors.New("its subject is not of a document"))
 	}
 	if ok {
 		seq := m.seq

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -82,7 +83,7 @@ func (s *Store) WriteDocuments(ctx context.Context, writes []messages.Write) err
 	if err != nil {
 		return err
 	}
-	start := s.metrics.start()
+	start := time.Now()
 	seq, err := s.writeAll(ctx, changes)
 	s.metrics.observe(start, err)
 	if err == nil {

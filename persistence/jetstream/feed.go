@@ -26,19 +26,13 @@ type feed struct {
 	lastOnly    bool // begin with the last message of each subject, also of those before from; only for the first try
 }
 
-// feedMessage is a message that a feed gives.
-type feedMessage struct {
-	stored
-	pending uint64 // messages that follow it, as the replica knows at this moment
-}
-
 // errStop ends a feed without an error.
 var errStop = errors.New("stop")
 
 // follow calls do for each message of a feed, in the order of the stream and none twice, until ctx ends or do gives an error. It begins again
 // behind the last message after the loss of a leader, a server or the connection, so no message is missed. begun, if it is set, is called each time
 // that this has worked, and may end the feed with an error.
-func (s *Store) follow(ctx context.Context, f feed, do func(*feedMessage) error, begun func() error) error {
+func (s *Store) follow(ctx context.Context, f feed, do func(*stored) error, begun func() error) error {
 	s.metrics.followers.Inc()
 	defer s.metrics.followers.Dec()
 	next := max(f.from, 1)
@@ -71,7 +65,7 @@ func (e *stopError) Error() string { return "stopped" }
 var errGap = errors.New("a message did not arrive")
 
 // followOnce reads through one consumer until it fails.
-func (s *Store) followOnce(ctx context.Context, f feed, next *uint64, do func(*feedMessage) error, begun func() error) error {
+func (s *Store) followOnce(ctx context.Context, f feed, next *uint64, do func(*stored) error, begun func() error) error {
 	one, cancel := context.WithTimeout(ctx, feedTimeout)
 	defer cancel()
 	cfg := js.ConsumerConfig{
@@ -100,7 +94,7 @@ func (s *Store) followOnce(ctx context.Context, f feed, next *uint64, do func(*f
 	return s.readFeed(ctx, messages, next, do)
 }
 
-func (s *Store) readFeed(ctx context.Context, messages js.MessagesContext, next *uint64, do func(*feedMessage) error) error {
+func (s *Store) readFeed(ctx context.Context, messages js.MessagesContext, next *uint64, do func(*stored) error) error {
 	pending := float64(0)
 	defer func() { s.metrics.pending.Sub(pending) }()
 	for n := uint64(1); ; n++ {
@@ -120,7 +114,7 @@ func (s *Store) readFeed(ctx context.Context, messages js.MessagesContext, next 
 		if meta.Sequence.Stream < *next {
 			continue // a replica that is behind begins earlier than asked
 		}
-		m := feedMessage{stored: stored{subject: msg.Subject(), seq: meta.Sequence.Stream, time: meta.Timestamp, header: msg.Headers(), data: msg.Data()}, pending: meta.NumPending}
+		m := stored{subject: msg.Subject(), seq: meta.Sequence.Stream, time: meta.Timestamp, header: msg.Headers(), data: msg.Data()}
 		if err := do(&m); err != nil {
 			if errors.Is(err, errStop) {
 				err = nil

@@ -31,7 +31,7 @@ func newMetrics(s *Store) *metrics {
 	}
 	m := &metrics{
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "lorikeet_store_writes_total", Help: "Requests to write, by result: ok, conflict, unavailable, refused. unknown counts tries without an answer.",
+			Name: "lorikeet_store_writes_total", Help: "Requests to write, by result: ok, conflict, unavailable, refused; unknown counts tries without a good answer, after which the outcome is looked up.",
 		}, []string{"result"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "lorikeet_store_commit_seconds", Help: "Time from the request to write until it is durable.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
@@ -78,8 +78,6 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 		r.Unregister(c)
 	}
 }
-
-func (m *metrics) start() time.Time { return time.Now() }
 
 func (m *metrics) outcome(result string) { m.writes.WithLabelValues(result).Inc() }
 

@@ -40,7 +40,7 @@ func (s *Store) keepTrimming(ctx context.Context) {
 	}
 }
 
-var errTrimBehind = errors.New("the replica that was read is behind")
+var errBehind = errors.New("the replica that was read is behind")
 
 // trim removes what is older than the retention from a journal, if there is something that is older by slack.
 //
@@ -106,7 +106,7 @@ func (s *Store) cutLogs(ctx context.Context, stream string, from, end uint64) (r
 	cuts := make(map[string]uint64)
 	complete := false
 	next := from
-	err = s.followOnce(ctx, feed{stream: stream, headersOnly: true}, &next, func(m *feedMessage) error {
+	err = s.followOnce(ctx, feed{stream: stream, headersOnly: true}, &next, func(m *stored) error {
 		if m.seq >= end {
 			complete = true
 			return errStop
@@ -121,7 +121,7 @@ func (s *Store) cutLogs(ctx context.Context, stream string, from, end uint64) (r
 		return nil
 	}, nil)
 	if !complete {
-		return 0, errors.Join(errTrimBehind, err)
+		return 0, errors.Join(errBehind, err)
 	}
 	for app, cut := range cuts {
 		if err := s.saveCut(ctx, app, cut); err != nil {
@@ -139,18 +139,18 @@ func (s *Store) carryRecords(ctx context.Context, stream string, end uint64) (ca
 		size := 0
 		full := false
 		next := uint64(1)
-		err := s.followOnce(ctx, feed{stream: stream, filters: []string{">"}, lastOnly: true}, &next, func(m *feedMessage) error {
+		err := s.followOnce(ctx, feed{stream: stream, filters: []string{">"}, lastOnly: true}, &next, func(m *stored) error {
 			complete = m.seq >= end
 			full = len(batch) >= carryMany || size >= carrySize
 			if complete || full {
 				return errStop
 			}
-			batch = append(batch, m.stored)
+			batch = append(batch, *m)
 			size += len(m.data) + len(m.subject)
 			return nil
 		}, nil)
 		if !complete && !full {
-			return carried, errors.Join(errTrimBehind, err)
+			return carried, errors.Join(errBehind, err)
 		}
 		for i := range batch {
 			ok, err := s.carry(ctx, stream, &batch[i])
