@@ -16,7 +16,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"lorikeet/actors"
 	"lorikeet/cluster"
@@ -55,6 +54,7 @@ type clustered struct {
 	paths    *paths
 	node     *node.Node
 	lost     atomic.Bool // the node is no member any more
+	ending   atomic.Bool // the connection to NATS is closed on purpose
 	watching func()      // ends watchFitness
 }
 
@@ -78,7 +78,7 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 		return err
 	}
 	c.store, err = jetstream.Open(ctx, jetstream.Config{
-		Conn: c.nats, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
+		Conn: c.nats, Domain: s.cfg.NATS.Domain, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
 		Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
 	})
 	if err != nil {
@@ -110,6 +110,9 @@ func (s *server) startNATS(ctx context.Context) (err error) {
 
 // natsState logs what becomes of the connection.
 func (s *server) natsState(err error) {
+	if s.clustered.ending.Load() {
+		return
+	}
 	if err != nil {
 		s.log.Warn("connection to NATS is lost; trying to connect again", "component", "nats", "err", err)
 		return
@@ -153,7 +156,7 @@ func (s *server) joinCluster(ctx context.Context, cfg *actors.DeviceConfig) (err
 		},
 	})
 	cfg.Index, cfg.Transmitter = c.shared, c.relay
-	js, err := natsjs.New(c.nats)
+	js, _, err := jetstream.Domain(c.nats, s.cfg.NATS.Domain)
 	if err != nil {
 		return err
 	}
@@ -411,6 +414,7 @@ func (c *clustered) stop() {
 
 // disconnect comes after the store was closed.
 func (c *clustered) disconnect() {
+	c.ending.Store(true)
 	if c.nats != nil {
 		c.nats.Close()
 	}

@@ -115,6 +115,7 @@ type NATSConfig struct {
 	CA          string `yaml:"ca" doc:"certificates that sign those of the servers (PEM)"`
 	Cert        string `yaml:"cert" doc:"client certificate (PEM)"`
 	Key         string `yaml:"key" doc:"its key (PEM)"`
+	Domain      string `yaml:"domain" doc:"JetStream domain, where it is reached through a leaf node; empty: that of the server"`
 }
 
 type EmbeddedNATS struct {

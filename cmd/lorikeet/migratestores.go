@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"lorikeet/actors"
 	"lorikeet/cluster"
@@ -170,7 +169,8 @@ func (o opener) nats(ctx context.Context, p place, mustExist bool) (_ *end, err 
 		return nil, err
 	}
 	s, err := jetstream.Open(ctx, jetstream.Config{
-		Conn: nc, Namespace: p.namespace, Replicas: o.cfg.Cluster.Replicas, Journals: o.cfg.Cluster.Streams, Sealer: persistence.NewSealer(o.kek),
+		Domain: o.cfg.NATS.Domain,
+		Conn:   nc, Namespace: p.namespace, Replicas: o.cfg.Cluster.Replicas, Journals: o.cfg.Cluster.Streams, Sealer: persistence.NewSealer(o.kek),
 		Retention: -1, Logger: o.log.With("component", "store"),
 	})
 	if err != nil {
@@ -191,12 +191,12 @@ func (o opener) nats(ctx context.Context, p place, mustExist bool) (_ *end, err 
 }
 
 func (o opener) checkAlone(ctx context.Context, nc *nats.Conn, p place, mustExist bool) error {
-	if exists, err := jetstream.Exists(ctx, nc, p.namespace); err != nil {
+	if exists, err := jetstream.Exists(ctx, nc, o.cfg.NATS.Domain, p.namespace); err != nil {
 		return err
 	} else if !exists && mustExist {
 		return fmt.Errorf("there is no store: check the namespace")
 	}
-	js, err := natsjs.New(nc)
+	js, _, err := jetstream.Domain(nc, o.cfg.NATS.Domain)
 	if err != nil {
 		return err
 	}

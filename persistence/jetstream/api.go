@@ -84,7 +84,7 @@ func (s *Store) call(ctx context.Context, subject string, request, answer any) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	msg, err := s.nc.RequestWithContext(ctx, "$JS.API."+subject, data)
+	msg, err := s.nc.RequestWithContext(ctx, s.api+subject, data)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (s *Store) directOnce(ctx context.Context, stream string, request []byte) (
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	_ = sub.SetPendingLimits(-1, -1)
-	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
+	if err := s.nc.PublishRequest(s.api+"DIRECT.GET."+stream, inbox, request); err != nil {
 		return nil, 0, 0, err
 	}
 	last := uint64(0)

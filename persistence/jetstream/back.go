@@ -126,7 +126,7 @@ func (s *Store) pull(ctx context.Context, r *backReader) ([]*stored, error) {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	_ = sub.SetPendingLimits(-1, -1)
-	if err := s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+"."+r.consumer, inbox, request); err != nil {
+	if err := s.nc.PublishRequest(s.api+"CONSUMER.MSG.NEXT."+stream+"."+r.consumer, inbox, request); err != nil {
 		return nil, err
 	}
 	return s.pulled(ctx, r, sub)

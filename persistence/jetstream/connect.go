@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
 )
 
 // Options say how to reach NATS. Of the ways to log in, give one or none.
@@ -32,6 +33,16 @@ type Options struct {
 
 	// OnState is called when the connection is lost (with an error) and when it is back (nil).
 	OnState func(error)
+}
+
+// Domain gives JetStream in a domain, and the prefix of the subjects of its API; "" is that of the server.
+func Domain(nc *nats.Conn, domain string) (j js.JetStream, prefix string, err error) {
+	if domain == "" {
+		j, err = js.New(nc)
+		return j, "$JS.API.", err
+	}
+	j, err = js.NewWithDomain(nc, domain)
+	return j, "$JS." + domain + ".API.", err
 }
 
 const (

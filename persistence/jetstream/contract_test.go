@@ -119,12 +119,12 @@ func TestExistsMakesNothing(t *testing.T) {
 	t.Parallel()
 	nc, namespace := connect(t, singleServer(t)), newNamespace()
 	for range 2 {
-		if ok, err := Exists(t.Context(), nc, namespace); ok || err != nil {
+		if ok, err := Exists(t.Context(), nc, "", namespace); ok || err != nil {
 			t.Errorf("before: %v, %v", ok, err)
 		}
 	}
 	mustOpen(t, Config{Conn: nc, Namespace: namespace})
-	if ok, err := Exists(t.Context(), nc, namespace); !ok || err != nil {
+	if ok, err := Exists(t.Context(), nc, "", namespace); !ok || err != nil {
 		t.Errorf("after: %v, %v", ok, err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // Exists says whether there is a store in the namespace, without making one.
-func Exists(ctx context.Context, nc *nats.Conn, namespace string) (bool, error) {
-	j, err := js.New(nc)
+func Exists(ctx context.Context, nc *nats.Conn, domain, namespace string) (bool, error) {
+	j, _, err := Domain(nc, domain)
 	if err != nil {
 		return false, fmt.Errorf("look for the store: %w", err)
 	}

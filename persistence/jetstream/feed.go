@@ -128,6 +128,6 @@ func (s *Store) readFeed(ctx context.Context, messages js.MessagesContext, next 
 // forget removes a consumer soon; the server would do so after feedIdle.
 func (s *Store) forget(stream, consumer string) {
 	if s.nc.IsConnected() {
-		_ = s.nc.PublishMsg(&nats.Msg{Subject: "$JS.API.CONSUMER.DELETE." + stream + "." + consumer, Reply: s.nc.NewInbox()})
+		_ = s.nc.PublishMsg(&nats.Msg{Subject: s.api + "CONSUMER.DELETE." + stream + "." + consumer, Reply: s.nc.NewInbox()})
 	}
 }

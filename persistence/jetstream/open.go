@@ -36,7 +36,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s.metrics = newMetrics(s)
 	s.docs = newDocKeys()
-	if s.js, err = js.New(s.nc); err != nil {
+	if s.js, s.api, err = Domain(s.nc, cfg.Domain); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -22,6 +22,7 @@ type Config struct {
 	Conn   *nats.Conn          // made by Connect; the caller closes it after the store
 	Sealer *persistence.Sealer // seals session records, directory entries and documents that hold secrets
 
+	Domain    string // of JetStream, where it is reached through a leaf node; "": that of the server
 	Namespace string // begins the names of all streams and subjects: lower-case letters, digits and dashes; "": lorikeet
 	Replicas  int    // of each stream: 1, 3 or 5; 0: as the streams are, 1 for new ones
 	Journals  int    // streams that the applications are spread over; decided when the store is made. 0: 8
@@ -44,6 +45,7 @@ type Store struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	js      js.JetStream
+	api     string // prefix of the subjects of JetStream's API
 	names   names
 	metrics *metrics
 
