@@ -23,6 +23,8 @@ const (
 
 // Error codes of JetStream (errors.json of nats-server).
 const (
+	codeNoPeers        = 10005 // too few servers for the replicas
+	codeNoReplicas     = 10074 // one server alone can't have replicas
 	codeNoMessage      = 10037
 	codeTooLarge       = 10054 // message size exceeds maximum allowed
 	codeWrongLast      = 10071 // wrong last sequence

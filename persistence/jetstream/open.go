@@ -134,14 +134,32 @@ func (s *Store) openStream(ctx context.Context, want js.StreamConfig) (js.Stream
 		if err == nil {
 			return got, nil
 		}
-		var api *js.APIError
-		if errors.As(err, &api) && api.Code < 500 && api.ErrorCode != js.JSErrCodeStreamNameInUse {
-			return got, fmt.Errorf("open the store: stream %s: %w", want.Name, err)
+		if !mayYetBe(err) {
+			return got, fmt.Errorf("open the store: stream %s with %d replicas: %w", want.Name, want.Replicas, err)
+		}
+		if try == 0 {
+			s.log.Info("waiting for a stream", "stream", want.Name, "err", err)
 		}
 		if wait(ctx, try) != nil {
 			return got, unavailable("open stream "+want.Name, err, ctx)
 		}
 	}
+}
+
+// mayYetBe says whether a stream that can't be made or read now may be later: in a cluster that is just starting there are too few servers at
+// first, and another node may be making the same stream.
+func mayYetBe(err error) bool {
+	var api *js.APIError
+	if !errors.As(err, &api) {
+		return true
+	}
+	switch api.ErrorCode {
+	case codeNoReplicas:
+		return false
+	case codeNoPeers, js.JSErrCodeStreamNameInUse:
+		return true
+	}
+	return api.Code >= 500
 }
 
 func (s *Store) tryStream(ctx context.Context, want js.StreamConfig) (js.StreamConfig, error) {

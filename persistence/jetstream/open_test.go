@@ -131,6 +131,14 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
+func TestReplicasNeedServers(t *testing.T) {
+	t.Parallel()
+	err := mustRefuse(t, Config{Conn: connect(t, singleServer(t)), Namespace: newNamespace(), Sealer: testSealer(1), Replicas: 3}, "")
+	if !strings.Contains(err.Error(), "3 replicas") || errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 func TestConnectErrorsHoldNoSecrets(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr%21et!"

@@ -42,8 +42,9 @@ type Config struct {
 	Listen   string // host:port for clients, port 0 for any; "": only connections from inside the process, and in a cluster from this machine
 
 	ClusterName   string
-	ClusterListen string   // host:port for the other servers; "": this server is alone
-	Routes        []string // host:port of other servers of the cluster
+	ClusterListen string // host:port for the other servers; "": this server is alone
+	// Routes are host:port of the other servers, not of this one: the first start of a cluster waits for a majority of the routes and itself.
+	Routes []string
 	// Secret is asked of clients and of other servers. It is required where the server listens on anything but loopback.
 	Secret string
 	// TLS is used on the connections between servers, and for clients if Listen is set. Nil: none.
@@ -148,6 +149,9 @@ func (c Config) options() (*server.Options, error) {
 		o.Cluster.Username, o.Cluster.Password = User, c.Secret
 	}
 	for _, r := range c.Routes {
+		if r == c.ClusterListen {
+			continue
+		}
 		if _, _, err := net.SplitHostPort(r); err != nil {
 			return nil, fmt.Errorf("embedded NATS server: route %q: want host:port", r)
 		}
