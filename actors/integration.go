@@ -82,15 +82,18 @@ type IntegrationStatus struct {
 
 // IntegrationsConfig of NewIntegrations. All fields are optional.
 type IntegrationsConfig struct {
-	Logger      *slog.Logger
-	Metrics     prometheus.Registerer
-	BackoffCap  time.Duration    // longest wait between two tries of one event; 0 = 15 minutes
-	GiveUpAge   time.Duration    // age at which an event that alone keeps failing is given up; 0 = 72 hours
-	SaveEvery   time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
-	Now         func() time.Time // nil = time.Now
-	Random      func() float64   // in [0,1); nil = math/rand/v2
-	outageCap   time.Duration
-	deliverTime time.Duration
+	Logger     *slog.Logger
+	Metrics    prometheus.Registerer
+	BackoffCap time.Duration // longest wait between two tries of one event; 0 = 15 minutes
+	GiveUpAge  time.Duration // age at which an event that alone keeps failing is given up; 0 = 72 hours
+	// ReplicaPatience is how long the end of the log may seem to lie before a place that was reached, as when a replica is behind after an election.
+	// Only after that the log is taken to be older than the place, as after a restored backup. 0: at once.
+	ReplicaPatience time.Duration
+	SaveEvery       time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
+	Now             func() time.Time // nil = time.Now
+	Random          func() float64   // in [0,1); nil = math/rand/v2
+	outageCap       time.Duration
+	deliverTime     time.Duration
 }
 
 // Integrations starts, replaces and stops the integration actors of this node. Its methods may be called at once.

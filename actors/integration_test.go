@@ -624,3 +624,49 @@ func TestIntegrationMetrics(t *testing.T) {
 		}
 	})
 }
+
+// behindLog is read from a replica that is behind for some time.
+type behindLog struct {
+	*integrationTestLog
+	until time.Time
+}
+
+func (l behindLog) LogRange(ctx context.Context, app string) (first, last uint64, err error) {
+	first, last, err = l.integrationTestLog.LogRange(ctx, app)
+	if time.Now().Before(l.until) {
+		last = 2
+	}
+	return first, last, err
+}
+
+func TestPlaceBeyondTheEndIsNotGivenUpWhileAReplicaMayBeBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		behind time.Duration
+		want   []uint64
+	}{"it catches up": {10 * time.Second, []uint64{5}}, "it is an old backup": {time.Hour, []uint64{1, 2, 3, 4, 5}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+				log, s := newIntegrationTestLog(), &sink{}
+				cfg := integrationTestConfig
+				cfg.Created = time.Now()
+				log.append(1, 2, 3, 1, 2)
+				if err := log.SaveCursor(t.Context(), integrationTestKey, 4); err != nil {
+					t.Fatal(err)
+				}
+				m := NewIntegrations(system.Root, behindLog{log, time.Now().Add(c.behind)}, IntegrationsConfig{Random: func() float64 { return .9 }, ReplicaPatience: 30 * time.Second})
+				m.Set(integrationTestKey, cfg, s.build)
+				settleFor(time.Minute)
+				if diff := cmp.Diff(c.want, sorted(s.seqs())); diff != "" {
+					t.Error(diff)
+				}
+				if err := m.Stop(t.Context()); err != nil {
+					t.Errorf("stop: %v", err)
+				}
+				system.Shutdown()
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+			})
+		})
+	}
+}

@@ -175,8 +175,9 @@ func (r *integrationRunner) buildSafely() (i Integration, err error) {
 
 // place finds where to go on, and makes the place of a new integration durable before its first event.
 func (r *integrationRunner) place() (uint64, error) {
+	began := r.all.Now()
 	for {
-		cursor, err := r.tryPlace()
+		cursor, err := r.tryPlace(r.all.Now().Sub(began) >= r.all.ReplicaPatience)
 		if err == nil {
 			r.update(func(s *IntegrationStatus) { s.Cursor = cursor })
 			return cursor, nil
@@ -188,7 +189,10 @@ func (r *integrationRunner) place() (uint64, error) {
 	}
 }
 
-func (r *integrationRunner) tryPlace() (uint64, error) {
+var errReplicaBehind = errors.New("the place is beyond the end of the log, which may be that of a replica that is behind")
+
+// tryPlace believes in a place beyond the end of the log only if sure.
+func (r *integrationRunner) tryPlace(sure bool) (uint64, error) {
 	cursor, ok, err := r.log.LoadCursor(r.ctx, r.key)
 	if err != nil {
 		return 0, fmt.Errorf("load cursor: %w", err)
@@ -201,6 +205,9 @@ func (r *integrationRunner) tryPlace() (uint64, error) {
 		return cursor, nil
 	}
 	if ok && cursor != integrationNoPlace {
+		if !sure {
+			return 0, errReplicaBehind
+		}
 		r.logger.Warn("the place is beyond the end of the log, as after a restored backup: starting at the creation of the integration", "cursor", cursor, "last", last)
 	}
 	cursor, err = integrationStartAt(r.ctx, r.log, r.cfg.Application, r.cfg.Created)

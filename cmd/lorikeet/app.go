@@ -171,7 +171,11 @@ func (s *server) startIntegrations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.integrations = actors.NewIntegrations(s.system.Root, s.store, actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics})
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics}
+	if s.clustered != nil {
+		cfg.ReplicaPatience = 30 * time.Second
+	}
+	s.integrations = actors.NewIntegrations(s.system.Root, s.store, cfg)
 	s.connector = &connector{
 		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),

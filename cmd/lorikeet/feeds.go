@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"lorikeet/messages"
 )
@@ -40,14 +41,29 @@ func (f *feeds) start(app string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.running[app] = cancel
 	changed, unwatch := f.store.WatchLog(app)
-	_, last, err := f.store.LogRange(ctx, app)
-	if err != nil {
-		f.log.Error("live events start at the beginning of the log", "application_id", app, "err", err)
-	}
+	// Asked here, so that nothing is missed from now on, but not waited for: this is called after each write of the registry.
+	last, err := f.endOf(ctx, app, endPatience)
 	f.wg.Go(func() {
 		defer unwatch()
+		for err != nil {
+			f.log.Warn("live events begin later; trying again", "application_id", app, "err", err)
+			if last, err = f.endOf(ctx, app, 10*time.Second); ctx.Err() != nil {
+				return
+			}
+		}
 		f.follow(ctx, app, last, changed)
 	})
+}
+
+// endPatience is more than an embedded store takes to tell where a log ends.
+const endPatience = 200 * time.Millisecond
+
+// endOf is where the log of an application ends now.
+func (f *feeds) endOf(ctx context.Context, app string, patience time.Duration) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, last, err := f.store.LogRange(ctx, app)
+	return last, err
 }
 
 func (f *feeds) follow(ctx context.Context, app string, after uint64, changed <-chan struct{}) {
