@@ -47,9 +47,12 @@ func (f *feeds) start(app string) {
 		defer unwatch()
 		for err != nil {
 			f.log.Warn("live events begin later; trying again", "application_id", app, "err", err)
-			if last, err = f.endOf(ctx, app, 10*time.Second); ctx.Err() != nil {
+			select {
+			case <-ctx.Done():
 				return
+			case <-time.After(endPatience):
 			}
+			last, err = f.endOf(ctx, app, 10*time.Second)
 		}
 		f.follow(ctx, app, last, changed)
 	})
