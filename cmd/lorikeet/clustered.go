@@ -97,6 +97,9 @@ func natsOptions(cfg NATSConfig, urls []string, name string) jetstream.Options {
 
 func (s *server) startNATS(ctx context.Context) (err error) {
 	c, e := s.clustered, s.cfg.Embedded
+	if e.Peers == "" {
+		e.ClusterListen = "" // alone
+	}
 	c.embedded, err = natsserver.Start(ctx, natsserver.Config{
 		Name: c.name, ClusterName: s.cfg.Cluster.Namespace, StoreDir: filepath.Join(s.cfg.Data, "nats"), Listen: e.Listen, ClusterListen: e.ClusterListen,
 		Routes: split(e.Peers), Secret: string(e.Secret), Logger: s.log.With("component", "nats"),
