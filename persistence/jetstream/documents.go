@@ -185,7 +185,7 @@ func (s *Store) sendBatch(ctx context.Context, changes []*change, nonce string, 
 			return 0, refused, err
 		}
 	}
-	return s.send(ctx, changes[last].msg)
+	return s.send(ctx, s.names.registry(), changes[last].msg)
 }
 
 // settleBatch compares the registry with what a change expects, and finds out whether it has been written already.

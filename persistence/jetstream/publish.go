@@ -135,11 +135,31 @@ func (s *Store) try(ctx context.Context, p publication, nonce string) (uint64, o
 	for k, v := range p.header {
 		header[k] = v
 	}
-	return s.send(ctx, &nats.Msg{Subject: p.subject, Header: header, Data: p.data})
+	return s.send(ctx, p.stream, &nats.Msg{Subject: p.subject, Header: header, Data: p.data})
 }
 
-// send publishes a message and waits for the answer.
-func (s *Store) send(ctx context.Context, msg *nats.Msg) (uint64, outcome, error) {
+// windowSize is how many messages are on their way to one stream at a time. More do not make it faster, and once they wait for longer than
+// answerTime each of them is asked after, which makes it slower still. The others wait here, where it is known that they have not left.
+const windowSize = 256
+
+// window gives the places of the messages on their way to a stream.
+func (s *Store) window(stream string) chan struct{} {
+	if w, ok := s.windows.Load(stream); ok {
+		return w.(chan struct{})
+	}
+	w, _ := s.windows.LoadOrStore(stream, make(chan struct{}, windowSize))
+	return w.(chan struct{})
+}
+
+// send publishes a message, once there is place for it, and waits for the answer.
+func (s *Store) send(ctx context.Context, stream string, msg *nats.Msg) (uint64, outcome, error) {
+	w := s.window(stream)
+	select {
+	case w <- struct{}{}:
+		defer func() { <-w }()
+	case <-ctx.Done():
+		return 0, refused, ctx.Err()
+	}
 	one, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	answer, err := s.nc.RequestMsgWithContext(one, msg)
@@ -191,7 +211,7 @@ func (s *Store) appendOnce(ctx context.Context, stream, subject string, header n
 	header.Set(headerNonce, nonce)
 	header.Set(headerMsgID, nonce)
 	for try := 0; ; try++ {
-		seq, how, err := s.send(ctx, &nats.Msg{Subject: subject, Header: header, Data: data})
+		seq, how, err := s.send(ctx, stream, &nats.Msg{Subject: subject, Header: header, Data: data})
 		switch how {
 		case written:
 			return seq, nil

@@ -45,7 +45,8 @@ type Store struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	js      js.JetStream
-	api     string // prefix of the subjects of JetStream's API
+	api     string   // prefix of the subjects of JetStream's API
+	windows sync.Map // of send, by stream
 	names   names
 	metrics *metrics
 
