@@ -60,7 +60,7 @@ type model struct {
 	kinds     []messages.Kind
 	events    int
 	// Revisions are the store's own affair: the same write has one of each store.
-	sessionRevs []revisions
+	sessionRevs map[messages.DeviceID][]revisions
 	docRevs     map[string][]revisions // by kind and id: two documents of one change may have the same
 }
 
@@ -75,7 +75,7 @@ func (m *model) begin(name string) {
 	}
 	m.docs = []string{"a.1", "a.2", "a", "b", "b-1"}
 	m.kinds = []messages.Kind{messages.Kind(name), messages.Kind(name + "k")}
-	m.sessionRevs, m.docRevs = []revisions{{}}, make(map[string][]revisions)
+	m.sessionRevs, m.docRevs = make(map[messages.DeviceID][]revisions), make(map[string][]revisions)
 }
 
 func class(err error) string {
@@ -113,14 +113,14 @@ func (m *model) commit(t *rapid.T) {
 	wr, wantErr := m.want.Commit(t.Context(), cw)
 	gr, gotErr := m.got.Commit(t.Context(), cg)
 	if same(t, "commit", wantErr, gotErr) && c.Session != nil {
-		m.sessionRevs = append(m.sessionRevs, revisions{wr, gr})
+		m.sessionRevs[d] = append(m.sessionRevs[d], revisions{wr, gr})
 	}
 }
 
-// expected gives the present revision of a session mostly, else any that was ever seen.
+// expected gives the present revision of a session mostly, else any that it ever had: those of another device say nothing.
 func (m *model) expected(t *rapid.T, d messages.DeviceID) revisions {
 	if rapid.IntRange(0, 4).Draw(t, "stale") == 0 {
-		return rapid.SampledFrom(m.sessionRevs).Draw(t, "revision")
+		return rapid.SampledFrom(append(m.sessionRevs[d], revisions{})).Draw(t, "revision")
 	}
 	_, w, err := m.want.LoadSession(t.Context(), d)
 	_, g, err2 := m.got.LoadSession(t.Context(), d)
