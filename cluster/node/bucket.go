@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -25,6 +28,39 @@ func openBucket(ctx context.Context, js jetstream.JetStream, namespace string, r
 		return nil, fmt.Errorf("bucket %s of the cluster's members: %w", name, err)
 	}
 	return kv, nil
+}
+
+const (
+	startPatience = time.Minute            // with a JetStream that is electing its leaders, as when all nodes start at once
+	startPause    = 200 * time.Millisecond // between two tries
+)
+
+// patiently tries something again while JetStream is not ready for it.
+func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil || !transient(err) {
+			return err
+		}
+		log.Info("JetStream is not ready for this node to join; trying again", "err", err)
+		if pause(ctx, startPause) != nil {
+			return err
+		}
+	}
+}
+
+// transient says whether the cause of an error goes away by itself: no leader, no quorum, no answer yet.
+func transient(err error) bool {
+	for _, passing := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+		nats.ErrDisconnected, jetstream.ErrNoStreamResponse} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	var answer *jetstream.APIError
+	return errors.As(err, &answer) && answer.Code == 503
 }
 
 // decodeRecord reads an entry of the bucket; nil stands for a key that was deleted.

@@ -59,7 +59,7 @@ func (m *membership) join(ctx context.Context) error {
 		return err
 	}
 	start := m.now()
-	revision, err := m.kv.Create(ctx, m.id, encodeRecord(m.own))
+	revision, err := m.create(ctx)
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
@@ -78,6 +78,19 @@ func (m *membership) join(ctx context.Context) error {
 	m.own.Renewed = true
 	m.view = newView(m.id, m.lease)
 	return nil
+}
+
+// create writes the own record for the first time.
+func (m *membership) create(ctx context.Context) (uint64, error) {
+	revision, err := m.kv.Create(ctx, m.id, encodeRecord(m.own))
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return revision, err
+	}
+	e, err := m.kv.Get(ctx, m.id) // an earlier try was written, and its answer got lost
+	if err != nil {
+		return 0, err
+	}
+	return e.Revision(), nil
 }
 
 // waitForRoom follows the bucket until nothing keeps this node from joining: who died is silent within a lease.

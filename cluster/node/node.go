@@ -150,8 +150,11 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 	n.table.Store(newTable(n.id, nil))
 	turn := make(chan struct{})
 	n.turn.Store(&turn)
-	kv, err := openBucket(ctx, cfg.JetStream, cfg.Namespace, cfg.Replicas)
-	if err != nil {
+	var kv jetstream.KeyValue
+	if err := patiently(ctx, n.log, func() (err error) {
+		kv, err = openBucket(ctx, cfg.JetStream, cfg.Namespace, cfg.Replicas)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	n.members = &membership{kv: kv, id: n.id, lease: cfg.Lease, limit: cfg.SuspendLimit, now: n.now, log: n.log, changed: n.poke, onLost: cfg.OnLost}
@@ -161,7 +164,7 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 	}
 	n.members.own = record{Name: cfg.Name, Address: address, Version: cfg.Version, Protocol: cfg.Protocol, OldestProtocol: cfg.OldestProtocol,
 		State: StateJoining, Since: n.began}
-	if err := n.members.join(ctx); err != nil {
+	if err := patiently(ctx, n.log, func() error { return n.members.join(ctx) }); err != nil {
 		return nil, errors.Join(err, n.shutdown(ctx))
 	}
 	n.members.start()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"runtime"
@@ -384,5 +385,34 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		if messages.CodeOf(back) != messages.CodeOf(err) || back.Error() != err.Error() || nameOf(err) != "" && nameOf(back) != nameOf(err) {
 			t.Errorf("got %#v from %#v", back, err)
 		}
+	}
+}
+
+func TestJoinWaitsForAJetStreamThatIsNotReady(t *testing.T) {
+	tries := 0
+	err := patiently(t.Context(), slog.New(slog.DiscardHandler), func() error {
+		tries++
+		switch tries {
+		case 1:
+			return fmt.Errorf("bucket: %w", context.DeadlineExceeded)
+		case 2:
+			return fmt.Errorf("bucket: %w", &jetstream.APIError{Code: 503, ErrorCode: 10008})
+		}
+		return nil
+	})
+	if err != nil || tries != 3 {
+		t.Errorf("%v after %d tries", err, tries)
+	}
+	refused := messages.Errorf(messages.CodeConflict, "node_name_in_use", "in use")
+	if err := patiently(t.Context(), slog.New(slog.DiscardHandler), func() error { return refused }); err != refused {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRecordWhoseAnswerGotLostIsTakenOver(t *testing.T) {
+	n := startNode(t, testConfig(t))
+	before := n.members.revision.Load()
+	if revision, err := n.members.create(t.Context()); err != nil || revision < before {
+		t.Errorf("revision %d, %v", revision, err)
 	}
 }
