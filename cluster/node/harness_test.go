@@ -225,8 +225,9 @@ func (p *proc) names() string {
 }
 
 // eventually asks until the condition holds.
-func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	const limit = time.Minute // only a test that fails waits for so long
 	deadline := time.Now().Add(limit)
 	for !ok() {
 		if time.Now().After(deadline) {
@@ -251,7 +252,7 @@ func startCluster(t *testing.T, url string, lease time.Duration, names ...string
 		p.event("started")
 	}
 	for _, p := range out {
-		eventually(t, "all nodes alive", 10*time.Second, func() bool { return p.names() == strings.Join(want, ", ") })
+		eventually(t, "all nodes alive", func() bool { return p.names() == strings.Join(want, ", ") })
 	}
 	return out
 }

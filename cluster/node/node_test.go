@@ -32,7 +32,7 @@ func TestNodesReachDevicesOfEachOther(t *testing.T) {
 		}
 	}
 	nodes[0].do(request{Op: "tellnodes"})
-	eventually(t, "b is told", 5*time.Second, func() bool { return nodes[1].do(request{Op: "told"}).Value == "1" })
+	eventually(t, "b is told", func() bool { return nodes[1].do(request{Op: "told"}).Value == "1" })
 	if got := nodes[0].do(request{Op: "told"}).Value; got != "0" {
 		t.Errorf("a told itself")
 	}

@@ -49,7 +49,7 @@ func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
 	for _, s := range servers {
 		urls = append(urls, s.ClientURL())
 	}
-	eventually(t, "NATS has a leader", 20*time.Second, func() bool {
+	eventually(t, "NATS has a leader", func() bool {
 		for _, s := range servers {
 			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
 				return true
@@ -66,7 +66,7 @@ func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
 		p.event("started")
 	}
 	for _, p := range nodes {
-		eventually(t, "all nodes alive", 10*time.Second, func() bool { return p.names() == "a alive, b alive, c alive" })
+		eventually(t, "all nodes alive", func() bool { return p.names() == "a alive, b alive, c alive" })
 	}
 	for _, s := range servers {
 		if s.JetStreamIsStreamLeader("$G", "KV_lorikeet_MEMBERS") {
@@ -77,7 +77,7 @@ func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range nodes[:2] {
-		eventually(t, "only the dead node is removed", 10*lease, func() bool { return p.names() == "a alive, b alive" && p.try(request{Op: "suspended"}).Error == "" })
+		eventually(t, "only the dead node is removed", func() bool { return p.names() == "a alive, b alive" && p.try(request{Op: "suspended"}).Error == "" })
 		for _, owner := range []string{"a", "b"} {
 			if got := p.do(request{Op: "ask", Device: deviceOf(p, owner)}).Value; got != owner {
 				t.Errorf("%s asks %s: %q", p.name, owner, got)

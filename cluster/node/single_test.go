@@ -141,7 +141,7 @@ func TestLeaveAndStopLeaveNothingRunning(t *testing.T) {
 	if m.settled != 1 {
 		t.Errorf("a frame after the end is settled %d times", m.settled)
 	}
-	eventually(t, "all goroutines have ended", 5*time.Second, func() bool {
+	eventually(t, "all goroutines have ended", func() bool {
 		buf := make([]byte, 1<<20)
 		stacks := string(buf[:runtime.Stack(buf, true)])
 		return !strings.Contains(stacks, "node.(*Node).") && !strings.Contains(stacks, "node.(*membership).") && !strings.Contains(stacks, "cluster.(*Local).")
@@ -222,14 +222,14 @@ func TestFrameWaitsForTheEarlierOnesOfItsDevice(t *testing.T) {
 
 func TestRenewalThatArrivedUnnoticedIsTakenOver(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.Lease = 400 * time.Millisecond
+	cfg.Lease = time.Second
 	n := startNode(t, cfg)
 	if err := n.Activate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	before := n.members.revision.Load()
 	n.members.revision.Store(1)
-	eventually(t, "renewals go on", 5*time.Second, func() bool { return n.members.revision.Load() > before+2 })
+	eventually(t, "renewals go on", func() bool { return n.members.revision.Load() > before+2 })
 	if err := n.Suspended(); err != nil {
 		t.Error(err)
 	}
@@ -245,7 +245,7 @@ func TestNodeThatIsMarkedAsRemovedIsLostOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)
-			cfg.Lease = 400 * time.Millisecond
+			cfg.Lease = time.Second
 			lost := make(chan error, 10)
 			cfg.OnLost = func(err error) { lost <- err }
 			n := startNode(t, cfg)

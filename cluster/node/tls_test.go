@@ -66,7 +66,7 @@ func TestNodesTalkOverMutualTLS(t *testing.T) {
 	}
 	address := nodes[0].event("started").Value
 	nodes[1].event("started")
-	eventually(t, "both are alive", 5*time.Second, func() bool { return nodes[0].names() == "a alive, b alive" })
+	eventually(t, "both are alive", func() bool { return nodes[0].names() == "a alive, b alive" })
 	if got := nodes[0].do(request{Op: "ask", Device: deviceOf(nodes[0], "b")}).Value; got != "b" {
 		t.Errorf("got %q", got)
 	}
