@@ -85,7 +85,7 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 	if cfg.Journals == 0 {
 		cfg.Journals = 2
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	s, err := Open(ctx, cfg)
 	if err != nil {

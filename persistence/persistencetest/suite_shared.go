@@ -134,7 +134,7 @@ func write(t *testing.T, s Store, writes ...messages.Write) {
 
 func syncDocuments(t *testing.T, s SharedStore) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	if err := s.SyncDocuments(ctx); err != nil {
 		t.Errorf("sync: %v", err)
