@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strings"
@@ -14,9 +15,9 @@ import (
 // natsCluster is three NATS servers that replicate.
 func natsCluster(t *testing.T) []*server.Server {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	free, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))) // below the ports of outgoing connections
+	for err != nil {
+		free, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
 	}
 	first := free.Addr().(*net.TCPAddr).Port // JetStream wants routes before it listens
 	if err := free.Close(); err != nil {
@@ -35,7 +36,7 @@ func natsCluster(t *testing.T) []*server.Server {
 		out = append(out, s)
 	}
 	for _, s := range out {
-		if !s.ReadyForConnections(10 * time.Second) {
+		if !s.ReadyForConnections(time.Minute) {
 			t.Fatal("NATS server does not start")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -53,10 +54,7 @@ func (c *clusterDemoCommand) Run(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	admin := random{}.ULID(time.Now())
-	nodes, err := demoNodes(dir, c.Nodes, admin)
-	if err != nil {
-		return err
-	}
+	nodes := demoNodes(dir, c.Nodes, admin)
 	defer stopNodes(nodes)
 	fmt.Printf("starting %d nodes, each with an embedded NATS server; logs are in %s\n", c.Nodes, dir)
 	for _, n := range nodes {
@@ -74,14 +72,11 @@ func (c *clusterDemoCommand) Run(ctx context.Context) error {
 }
 
 // demoNodes chooses ports and makes the environment of each node.
-func demoNodes(dir string, count int, admin string) ([]*demoNode, error) {
+func demoNodes(dir string, count int, admin string) []*demoNode {
 	var kek [32]byte
 	_, _ = rand.Read(kek[:])
 	secret := hex.EncodeToString(random{}.Bytes(16))
-	ports, err := freePorts(5 * count)
-	if err != nil {
-		return nil, err
-	}
+	ports := freePorts(5 * count)
 	nodes := make([]*demoNode, count)
 	var peers []string
 	for i := range nodes {
@@ -95,15 +90,16 @@ func demoNodes(dir string, count int, admin string) ([]*demoNode, error) {
 			"LORIKEET_KEY_ENCRYPTION_KEY="+base64.StdEncoding.EncodeToString(kek[:]), "LORIKEET_CLUSTER_URL=embedded", "LORIKEET_CLUSTER_NODE="+n.name,
 			"LORIKEET_EMBEDDED_NATS_PEERS="+strings.Join(peers, ","), "LORIKEET_EMBEDDED_NATS_SECRET="+secret, "LORIKEET_FORMATTERS_WORKERS=1")
 	}
-	return nodes, nil
+	return nodes
 }
 
 // freePorts gives addresses on loopback that nobody uses now, for TCP and UDP.
-func freePorts(count int) (addrs []string, err error) {
+func freePorts(count int) (addrs []string) {
 	for len(addrs) < count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		// Below the ports that the system gives to connections, so that none of these takes it before it is used.
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+mathrand.IntN(20000)))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer func() { _ = l.Close() }()
 		u, err := net.ListenPacket("udp", l.Addr().String())
@@ -113,7 +109,7 @@ func freePorts(count int) (addrs []string, err error) {
 		defer func() { _ = u.Close() }()
 		addrs = append(addrs, l.Addr().String())
 	}
-	return addrs, nil
+	return addrs
 }
 
 func (n *demoNode) start() error {
