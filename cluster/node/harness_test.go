@@ -21,14 +21,14 @@ import (
 func natsServer(t testing.TB, dir string, port int) *server.Server {
 	t.Helper()
 	if port == 0 {
-		port = server.RANDOM_PORT
+		port = freePort()
 	}
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("NATS server does not start")
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })

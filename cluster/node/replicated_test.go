@@ -12,17 +12,21 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// freePort is a port that is free now, below those that the system gives to outgoing connections: it stays free for a restart.
+func freePort() int {
+	for {
+		port := 10000 + rand.IntN(20000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+}
+
 // natsCluster is three NATS servers that replicate.
 func natsCluster(t *testing.T) []*server.Server {
 	t.Helper()
-	free, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))) // below the ports of outgoing connections
-	for err != nil {
-		free, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
-	}
-	first := free.Addr().(*net.TCPAddr).Port // JetStream wants routes before it listens
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	first := freePort() // JetStream wants routes before it listens
 	routes := []*url.URL{{Scheme: "nats", Host: fmt.Sprint("127.0.0.1:", first)}}
 	var out []*server.Server
 	for i, port := range []int{first, server.RANDOM_PORT, server.RANDOM_PORT} {
