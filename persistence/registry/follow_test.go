@@ -119,11 +119,17 @@ func TestSyncIsTriedAgain(t *testing.T) {
 	}
 }
 
+// mute is a node that tells nothing and fails.
+type mute struct {
+	*memory.Node
+	err error
+}
+
+func (m mute) FollowDocuments(context.Context, func(messages.Document, bool)) error { return m.err }
+
 func TestOpenEndsWhenTheStoreCanNotBeFollowed(t *testing.T) {
-	s := silent{memory.New().Node(), make(chan error, 1)}
 	boom := errors.New("boom")
-	s.err <- boom
-	if _, err := Open(t.Context(), s, Config{}); !errors.Is(err, boom) {
+	if _, err := Open(t.Context(), mute{memory.New().Node(), boom}, Config{}); !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
 	}
 	store := memory.New()
