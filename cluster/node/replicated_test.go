@@ -76,6 +76,7 @@ func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
 	for _, s := range servers {
 		if s.JetStreamIsStreamLeader("$G", "KV_lorikeet_MEMBERS") {
 			s.Shutdown()
+			break // a server that shuts down hands its streams over: a second one would be the leader now
 		}
 	}
 	if err := nodes[2].cmd.Process.Kill(); err != nil {
