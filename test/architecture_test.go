@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"messages/frame":                   {},
 	"messages/record":                  {},
 	"messages/v3":                      {},
+	"messages/v3/pb":                   {},
 	"messages/wire":                    {},
 	"formatters":                       {"formatters/lua", "formatters/javascript", "formatters/cayennelpp"},
 	"formatters/cayennelpp":            {},
