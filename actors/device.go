@@ -264,7 +264,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			return
 		}
 		if opened.Application() && !opened.Repetition && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
-			c.decoded = d.startDecoding(opened, m.Frame.ReceivedAt)
+			c.decoded = d.startDecoding(d.decodeInput(opened, &m.Frame))
 		}
 	}
 	d.nextWindow++
@@ -293,9 +293,8 @@ func (c *collection) isLateCopy(f messages.Frame, now time.Time) bool {
 	return sameFrequency
 }
 
-func (d *Device) startDecoding(o device.Opened, received time.Time) chan decoded {
+func (d *Device) startDecoding(in messages.DecodeInput) chan decoded {
 	out := make(chan decoded, 1)
-	in := messages.DecodeInput{Bytes: o.FRMPayload, FPort: o.Data.FPort, RecvTime: received}
 	formatter := d.decoder
 	go func() {
 		ctx, cancel := d.context()
@@ -303,7 +302,7 @@ func (d *Device) startDecoding(o device.Opened, received time.Time) chan decoded
 		result, err := d.cfg.Formatters.DecodeUplink(ctx, formatter, in)
 		if err != nil {
 			d.cfg.Metrics.DecodeErrors.Inc()
-			out <- decoded{err: err.Error()}
+			out <- decoded{Decoded: result, err: err.Error()}
 			return
 		}
 		out <- decoded{Decoded: result}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"time"
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
@@ -46,7 +45,7 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	now := d.cfg.Clock()
 	items = slices.Clone(items)
 	for i := range items {
-		if err := d.encode(ctx, downFormatter(dev, link), &items[i]); err != nil {
+		if err := d.encode(ctx, downFormatter(dev, link), formatterDevice(&dev), &items[i]); err != nil {
 			return err
 		}
 		items[i].ID = d.cfg.Random.ULID(now)
@@ -57,18 +56,18 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	return err
 }
 
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, item *messages.Downlink) error {
+func (d *Devices) encode(ctx context.Context, f messages.Formatter, dev messages.FormatterDevice, item *messages.Downlink) error {
 	switch {
 	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
 		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock()}); err == nil {
+		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock(), FormatterDevice: dev}); err == nil {
 			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
 		}
 	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
 		if f.Kind == "" {
 			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
 		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort})
+		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort, FormatterDevice: dev})
 		if err != nil {
 			return err
 		}
@@ -225,7 +224,7 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 		if m.ReceivedAt == nil {
 			m.ReceivedAt = &now
 		}
-		d.decodeSimulated(m, now)
+		d.decodeSimulated(m)
 	}
 	ev, err := d.view.event(up, d.id.UID()+":simulated:"+d.cfg.Random.ULID(now), addr, now)
 	if err != nil {
@@ -237,16 +236,15 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 	return err
 }
 
-func (d *Device) decodeSimulated(m *v3.UplinkMessage, now time.Time) {
+func (d *Device) decodeSimulated(m *v3.UplinkMessage) {
 	if len(m.FRMPayload) == 0 || d.decoder.Kind == "" || d.decoder.Kind == messages.FormatterNone {
 		return
 	}
 	ctx, cancel := d.context()
 	defer cancel()
-	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, messages.DecodeInput{Bytes: m.FRMPayload, FPort: uint8(m.FPort), RecvTime: now})
+	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, d.simulatedInput(m))
 	if err != nil {
-		m.DecodedPayload, m.DecodeError = nil, err.Error()
-		return
+		m.DecodeError = err.Error()
 	}
 	m.DecodedPayload, m.DecodedPayloadWarnings = json.RawMessage(out.Data), out.Warnings
 	m.NormalizedPayload, m.NormalizedPayloadWarnings = out.Normalized, out.NormalizedWarnings
