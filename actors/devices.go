@@ -44,7 +44,7 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	now := d.cfg.Clock()
 	items = slices.Clone(items)
 	for i := range items {
-		if err := d.encode(ctx, downFormatter(dev, link), &items[i]); err != nil {
+		if err := d.encode(ctx, downFormatter(dev, link), formatterDevice(&dev), &items[i]); err != nil {
 			return err
 		}
 		items[i].ID = d.cfg.Random.ULID(now)
@@ -55,18 +55,18 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	return err
 }
 
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, item *messages.Downlink) error {
+func (d *Devices) encode(ctx context.Context, f messages.Formatter, dev messages.FormatterDevice, item *messages.Downlink) error {
 	switch {
 	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
 		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock()}); err == nil {
+		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock(), FormatterDevice: dev}); err == nil {
 			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
 		}
 	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
 		if f.Kind == "" {
 			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
 		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort})
+		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort, FormatterDevice: dev})
 		if err != nil {
 			return err
 		}

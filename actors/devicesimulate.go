@@ -3,7 +3,6 @@ package actors
 import (
 	"encoding/json"
 	"slices"
-	"time"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -23,7 +22,7 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 		if m.ReceivedAt == nil {
 			m.ReceivedAt = &now
 		}
-		d.decodeSimulated(m, now)
+		d.decodeSimulated(m)
 	}
 	ev, err := d.view.event(up, d.id.UID()+":simulated:"+d.cfg.Random.ULID(now), addr, now)
 	if err != nil {
@@ -35,16 +34,15 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 	return err
 }
 
-func (d *Device) decodeSimulated(m *v3.UplinkMessage, now time.Time) {
+func (d *Device) decodeSimulated(m *v3.UplinkMessage) {
 	if len(m.FRMPayload) == 0 || d.decoder.Kind == "" || d.decoder.Kind == messages.FormatterNone {
 		return
 	}
 	ctx, cancel := d.context()
 	defer cancel()
-	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, messages.DecodeInput{Bytes: m.FRMPayload, FPort: uint8(m.FPort), RecvTime: now})
+	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, d.simulatedInput(m))
 	if err != nil {
-		m.DecodedPayload, m.DecodeError = nil, err.Error()
-		return
+		m.DecodeError = err.Error()
 	}
 	m.DecodedPayload, m.DecodedPayloadWarnings = json.RawMessage(out.Data), out.Warnings
 	m.NormalizedPayload, m.NormalizedPayloadWarnings = out.Normalized, out.NormalizedWarnings
