@@ -49,8 +49,12 @@ func (s *server) startBroker(context.Context) (err error) {
 	if s.cfg.MQTT.Listen == "" {
 		return nil
 	}
+	input, err := s.cfg.API.input()
+	if err != nil {
+		return err
+	}
 	s.broker, err = broker.Open(broker.Config{
-		Listen: s.cfg.MQTT.Listen, MaxConnections: s.cfg.MQTT.MaxConnections, Authorize: s.registry.Authorize,
+		Input: input, Listen: s.cfg.MQTT.Listen, MaxConnections: s.cfg.MQTT.MaxConnections, Authorize: s.registry.Authorize,
 		ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices, Log: s.log.With("component", "broker"), Registerer: s.metrics,
 	})
 	return err
@@ -106,12 +110,16 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
-	s.rest, err = rest.Open(rest.Config{
+	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
+	if err != nil {
+		return err
+	}
+	s.rest, err = rest.Open(cfg)
 	return err
 }
 
