@@ -163,7 +163,7 @@ func TestBatches(t *testing.T) {
 		t.Error(got.Body)
 	}
 	d.do("DELETE", "/ns"+batch+"?device_ids=garden,none", nil).is(200)
-	d.do("GET", "/ns/applications/app1/devices/garden", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/garden", nil).fails(404, "device_not_found")
 	d.do("GET", "/applications/app1/devices/garden", nil).is(200)
 	d.do("DELETE", batch+"?device_ids=garden&device_ids=none&device_ids=cellar", nil).is(200)
 	d.do("GET", "/applications/app1/devices", nil).devices("attic")
