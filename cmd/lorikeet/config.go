@@ -39,6 +39,7 @@ type Config struct {
 	NetID    string        `yaml:"net_id" doc:"NetID of the network, 6 hex digits"`
 	Log      LogConfig     `yaml:"log"`
 	HTTP     HTTPConfig    `yaml:"http"`
+	API      APIConfig     `yaml:"api"`
 	MQTT     MQTTConfig    `yaml:"mqtt"`
 	UDP      UDPConfig     `yaml:"udp"`
 	Radio    RadioConfig   `yaml:"radio"`
@@ -58,6 +59,11 @@ type LogConfig struct {
 type HTTPConfig struct {
 	Listen    string `yaml:"listen" doc:"address of the REST API, host:port; port 0 takes any free one"`
 	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: http://localhost and the port"`
+}
+
+type APIConfig struct {
+	Input       string `yaml:"input" doc:"strict: wrong input is refused, with what to send instead; lenient: it is taken as The Things Stack takes it. For REST, MQTT, webhooks and pub/sub"`
+	DevEUIBlock string `yaml:"dev_eui_block" doc:"block of DevEUIs that the API issues, as its first EUI and the number of fixed bits, e.g. 70B3D57ED0000000/40; empty: random locally administered ones"`
 }
 
 type UDPConfig struct {
@@ -131,6 +137,7 @@ func DefaultConfig() Config {
 		Data: "lorikeet-data", NetID: "000000",
 		Log:      LogConfig{Level: "info", Format: "text"},
 		HTTP:     HTTPConfig{Listen: ":1885"},
+		API:      APIConfig{Input: "strict"},
 		MQTT:     defaultMQTT(),
 		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
 		Radio:    RadioConfig{DeduplicationWindow: 200 * time.Millisecond, MaxInFlight: 20000, PassivateAfter: 5 * time.Minute},
@@ -172,6 +179,7 @@ func (c *Config) Validate() error {
 			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)
 		}
 	}
+	errs = append(errs, c.API.validate()...)
 	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
 		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)
 	}

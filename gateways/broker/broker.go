@@ -24,6 +24,7 @@ import (
 
 	"lorikeet/gateways"
 	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
 )
 
 // Config of a Server. Authorize, ApplicationExists and Downlinks are required; a zero number means its default.
@@ -42,6 +43,7 @@ type Config struct {
 	// ApplicationExists is asked at each login.
 	ApplicationExists func(id string) bool
 	Downlinks         gateways.Downlinks
+	Input             v3.Input              // how wrong downlinks are taken
 	Log               *slog.Logger          // nil: none
 	Registerer        prometheus.Registerer // nil: no metrics
 
