@@ -51,7 +51,10 @@ type Device struct {
 	decided    *collection // the newest that was closed
 	late       []messages.EUI64
 	nextWindow uint64
-	pushed     []string // the last requests for downlinks that were carried out
+	done       []carriedOut // the last changes of the queue
+
+	expiry    *time.Timer // of the next item of the queue that expires; nil: none does
+	expiresAt time.Time
 }
 
 // NewDevice makes the actor. Its state is read with the first message.
@@ -83,6 +86,7 @@ func (d *Device) ready() error {
 		return fmt.Errorf("read session of %s: %w", d.id, err)
 	}
 	d.revision, d.loaded = rev, true
+	d.watchExpiry()
 	return nil
 }
 
@@ -99,6 +103,7 @@ func (d *Device) readProfile(ctx context.Context) error {
 	if err != nil {
 		return messages.Errorf(messages.CodePrecondition, "device_settings", "device %s: %w", d.id, err)
 	}
+	profile.SkipCrypto = skipsPayloadCrypto(dev, link)
 	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.NetID), upFormatter(dev, link)
 	return nil
 }

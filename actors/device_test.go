@@ -35,10 +35,12 @@ type rig struct {
 	t       *testing.T
 	store   *memory.Store
 	failing bool // commits fail
+	succeed int  // so many commits before they fail
 	router  *cluster.Local
 	devices *Devices
 	ingress *Ingress
 	metrics *Metrics
+	restart func() // after router.Stop: all actors anew
 
 	mu      sync.Mutex
 	sent    []*device.Transmit
@@ -48,12 +50,24 @@ type rig struct {
 
 func (r *rig) Commit(ctx context.Context, c messages.Commit) (messages.Revision, error) {
 	r.mu.Lock()
-	failing := r.failing
+	failing := r.failing && r.succeed == 0
+	r.succeed = max(r.succeed, 1) - 1
 	r.mu.Unlock()
 	if failing {
 		return 0, messages.Errorf(messages.CodeUnavailable, "disk_full", "disk is full")
 	}
 	return r.store.Commit(ctx, c)
+}
+
+// fail makes commits fail, or succeed again.
+func (r *rig) fail(failing bool) { r.failAfterCommits(failing, 0) }
+
+func (r *rig) failAfter(commits int) { r.failAfterCommits(true, commits) }
+
+func (r *rig) failAfterCommits(failing bool, commits int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing, r.succeed = failing, commits
 }
 
 func (r *rig) LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error) {
@@ -125,9 +139,12 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(),
 			DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: r.metrics,
 		}
-		r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
-		r.devices = NewDevices(cfg, r.router)
-		r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now})
+		r.restart = func() {
+			r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
+			r.devices = NewDevices(cfg, r.router)
+			r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now})
+		}
+		r.restart()
 		nwk, app := v3.HexKey(nwkSKey), v3.HexKey(appSKey)
 		ses := v3.Session{DevAddr: &addr}
 		ses.Keys.FNwkSIntKey, ses.Keys.AppSKey = &v3.KeyEnvelope{Key: &nwk}, &v3.KeyEnvelope{Key: &app}

@@ -6,7 +6,10 @@ import (
 	v3 "lorikeet/messages/v3"
 )
 
-func (d *Device) show() v3.EndDevice {
+func (d *Device) show() (v3.EndDevice, error) {
+	if err := d.expire(); err != nil {
+		return v3.EndDevice{}, err
+	}
 	s := d.state
 	out := v3.EndDevice{
 		Session: showSession(s.Session), PendingSession: showSession(s.Pending), LastJoinNonce: v3.Uint32(s.LastJoinNonce),
@@ -16,11 +19,11 @@ func (d *Device) show() v3.EndDevice {
 		out.UsedDevNonces = append(out.UsedDevNonces, v3.Uint32(s.UsedDevNonces[i])<<8|v3.Uint32(s.UsedDevNonces[i+1]))
 	}
 	if out.Session != nil {
-		for _, item := range d.queue() {
+		for _, item := range s.Items() {
 			out.Session.Queue = append(out.Session.Queue, v3.FromDownlink(item))
 		}
 	}
-	return out
+	return out, nil
 }
 
 func showSession(s *device.Session) *v3.Session {

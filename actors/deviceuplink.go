@@ -55,7 +55,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			d.drop(m, err)
 			return
 		}
-		if opened.Application() && !opened.Repetition && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
+		if opened.Application() && !opened.Repetition && !d.profile.SkipCrypto && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
 			c.decoded = d.startDecoding(d.decodeInput(opened, &m.Frame))
 		}
 	}

@@ -114,3 +114,11 @@ func formatters(dev v3.EndDevice, link v3.Link) v3.Formatters {
 	}
 	return v3.Formatters{}
 }
+
+// skipsPayloadCrypto: the word of the device wins over that of its application.
+func skipsPayloadCrypto(dev v3.EndDevice, link v3.Link) bool {
+	if o := dev.SkipPayloadCryptoOverride; o != nil {
+		return bool(*o)
+	}
+	return dev.SkipPayloadCrypto || link.SkipPayloadCrypto
+}

@@ -115,6 +115,8 @@ func trafficRoutes() []route {
 		{http.MethodGet, device + "/down", readTraffic, (*Server).listDownlinks},
 		{http.MethodPost, device + "/down/push", sendDown, (*Server).pushDownlinks},
 		{http.MethodPost, device + "/down/replace", sendDown, (*Server).replaceDownlinks},
+		{http.MethodPost, device + "/down/cancel", sendDown, (*Server).cancelDownlinks},
+		{http.MethodDelete, device + "/down/:downlink_id", sendDown, (*Server).cancelDownlink},
 		{http.MethodPost, device + "/down/encode", readTraffic, (*Server).encodeDownlink},
 		{http.MethodPost, device + "/down/decode", readTraffic, (*Server).decodeDownlink},
 		{http.MethodPost, device + "/up/decode", readTraffic, (*Server).decodeUplink},

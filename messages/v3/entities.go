@@ -133,6 +133,8 @@ type EndDevice struct {
 	// AS
 	Formatters        *Formatters `json:"formatters,omitempty"`
 	SkipPayloadCrypto bool        `json:"skip_payload_crypto,omitempty"`
+	// SkipPayloadCryptoOverride wins over the application's link, in both directions.
+	SkipPayloadCryptoOverride *BoolValue `json:"skip_payload_crypto_override,omitempty"`
 
 	// JS
 	RootKeys            *RootKeys       `json:"root_keys,omitempty"`
