@@ -9,6 +9,8 @@ import (
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
+	"lorikeet/messages/keywrap"
+	v3 "lorikeet/messages/v3"
 )
 
 // DeviceConfig is what all device actors share.
@@ -22,6 +24,8 @@ type DeviceConfig struct {
 	Random      Random
 	Regions     *Regions
 	NetID       [3]byte
+	Network     v3.NetworkIDs // what messages say of the network, beside the NetID
+	KEKs        KEKs          // nil: AppSKeys are not wrapped
 
 	DeduplicationWindow time.Duration // how long copies of a frame are collected at most
 	CommitTimeout       time.Duration
@@ -104,7 +108,11 @@ func (d *Device) readProfile(ctx context.Context) error {
 		return messages.Errorf(messages.CodePrecondition, "device_settings", "device %s: %w", d.id, err)
 	}
 	profile.SkipCrypto = skipsPayloadCrypto(dev, link)
-	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.NetID), upFormatter(dev, link)
+	kek, err := d.wrappingKEK(ctx, dev)
+	if err != nil {
+		return err
+	}
+	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.Network, kek), upFormatter(dev, link)
 	return nil
 }
 
@@ -114,4 +122,17 @@ func refusalName(err error) string {
 		return e.Name
 	}
 	return "internal"
+}
+
+// wrappingKEK is what wraps the AppSKey in events. If its label is not known any more, events go out without the key.
+func (d *Device) wrappingKEK(ctx context.Context, dev v3.EndDevice) (*keywrap.KEK, error) {
+	if d.cfg.KEKs == nil {
+		return nil, nil
+	}
+	kek, err := d.cfg.KEKs.WrappingKEK(ctx, dev)
+	if err != nil && messages.CodeOf(err) == messages.CodePrecondition {
+		d.log.Warn("the AppSKey can't be wrapped, so that events go out without it", "err", err)
+		return nil, nil
+	}
+	return kek, err
 }

@@ -67,7 +67,7 @@ func (d *Devices) ForgetDevice(ctx context.Context, id messages.DeviceID) error 
 // SimulateUplink publishes a message as if the device had sent it, marked as simulated; session and counters stay.
 func (d *Devices) SimulateUplink(ctx context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	if up.Type() == "" {
-		return messages.Invalid("no_message", `body has no message: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
+		return messages.Invalid("no_message", `body has no message, or several: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
 	}
 	_, err := d.router.Ask(ctx, id, simulate{up})
 	return err

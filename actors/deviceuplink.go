@@ -128,7 +128,7 @@ func (d *Device) closeWindow(number uint64) {
 	d.late = nil
 	if c.decoded != nil {
 		r := <-c.decoded // bounded by the formatters
-		cmd.Decoded, cmd.Err = r.Decoded, r.err
+		cmd.Decoded, cmd.Err, cmd.Location = r.Decoded, r.err, payloadLocation(r.Data)
 	}
 	_, err := d.step(cmd)
 	c.closedAt = d.cfg.Clock() // a commit may take its time while the store elects a leader

@@ -8,6 +8,7 @@ import (
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
+	"lorikeet/messages/keywrap"
 	v3 "lorikeet/messages/v3"
 )
 
@@ -33,6 +34,13 @@ type Formatters interface {
 	DecodeUplink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
 	EncodeDownlink(ctx context.Context, f messages.Formatter, in messages.EncodeInput) (messages.Encoded, error)
 	DecodeDownlink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
+}
+
+// KEKs knows key-encryption keys.
+type KEKs interface {
+	// WrappingKEK gives the KEK that wraps the AppSKey of a device: the one that the device names, or its application. nil if none is named,
+	// messages.CodePrecondition if it is not known.
+	WrappingKEK(ctx context.Context, dev v3.EndDevice) (*keywrap.KEK, error)
 }
 
 // Index is told which sessions a device has.
