@@ -55,7 +55,7 @@ func (r *rig) stale(t *testing.T) (node *elsewhere, radio *radioSilence, made fu
 	n := 0
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	cfg := &DeviceConfig{
-		Store: r, Registry: r, Formatters: r, Index: cluster.NewDirectory(), Router: func() Router { return node }, Transmitter: radio, Random: r, Regions: NewRegions(),
+		Store: r, Registry: r, Formatters: r, Index: cluster.NewDirectory(), Router: func() Router { return node }, Transmitter: radio, Random: r, Regions: NewRegions(), Activations: r,
 		DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil),
 	}
 	node.Local = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor {

@@ -25,7 +25,7 @@ type DeviceConfig struct {
 	Regions     *Regions
 	NetID       [3]byte
 	Network     v3.NetworkIDs // what messages say of the network, beside the NetID
-	KEKs        KEKs          // nil: AppSKeys are not wrapped
+	Activations Activations
 
 	DeduplicationWindow time.Duration // how long copies of a frame are collected at most
 	CommitTimeout       time.Duration
@@ -108,7 +108,7 @@ func (d *Device) readProfile(ctx context.Context) error {
 		return messages.Errorf(messages.CodePrecondition, "device_settings", "device %s: %w", d.id, err)
 	}
 	profile.SkipCrypto = skipsPayloadCrypto(dev, link)
-	kek, err := d.wrappingKEK(ctx, dev)
+	kek, err := d.readActivation(ctx, dev, profile)
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,20 @@ func refusalName(err error) string {
 	return "internal"
 }
 
-// wrappingKEK is what wraps the AppSKey in events. If its label is not known any more, events go out without the key.
-func (d *Device) wrappingKEK(ctx context.Context, dev v3.EndDevice) (*keywrap.KEK, error) {
-	if d.cfg.KEKs == nil {
-		return nil, nil
+// readActivation takes over the NetID of the application's home network, and gives what wraps the AppSKey in events. If the label of that is not known
+// any more, events go out without the key.
+func (d *Device) readActivation(ctx context.Context, dev v3.EndDevice, profile *device.Profile) (*keywrap.KEK, error) {
+	settings, err := d.cfg.Activations.ActivationSettings(ctx, d.id.ApplicationID)
+	if err != nil {
+		return nil, err
 	}
-	kek, err := d.cfg.KEKs.WrappingKEK(ctx, dev)
-	if err != nil && messages.CodeOf(err) == messages.CodePrecondition {
+	if dev.NetID == "" && settings.HomeNetID != "" {
+		if profile.NetID, err = parseNetID(settings.HomeNetID); err != nil {
+			return nil, messages.Errorf(messages.CodePrecondition, "device_settings", "home_net_id of application %s: %w", d.id.ApplicationID, err)
+		}
+	}
+	kek, err := d.cfg.Activations.WrappingKEK(ctx, dev)
+	if messages.CodeOf(err) == messages.CodePrecondition && err != nil {
 		d.log.Warn("the AppSKey can't be wrapped, so that events go out without it", "err", err)
 		return nil, nil
 	}

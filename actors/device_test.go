@@ -19,6 +19,7 @@ import (
 	"lorikeet/cluster"
 	"lorikeet/messages"
 	"lorikeet/messages/frame"
+	"lorikeet/messages/keywrap"
 	v3 "lorikeet/messages/v3"
 	"lorikeet/persistence/memory"
 )
@@ -35,7 +36,9 @@ type rig struct {
 	t       *testing.T
 	store   *memory.Store
 	failing bool // commits fail
-	succeed int  // so many commits before they fail
+	kek     *keywrap.KEK
+	change  func(*v3.EndDevice) // of what the registry says
+	succeed int                 // so many commits before they fail
 	router  *cluster.Local
 	devices *Devices
 	ingress *Ingress
@@ -87,9 +90,18 @@ func (r *rig) Device(_ context.Context, id messages.DeviceID) (v3.EndDevice, err
 	dev := v3.EndDevice{LoRaWANVersion: "MAC_V1_0_3", FrequencyPlanID: "EU_863_870", Attributes: map[string]string{"floor": "3"},
 		Formatters: &v3.Formatters{UpFormatter: messages.FormatterLua, DownFormatter: messages.FormatterLua}}
 	dev.IDs.DeviceID, dev.IDs.ApplicationIDs.ApplicationID = id.DeviceID, id.ApplicationID
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.change != nil {
+		r.change(&dev)
+	}
 	return dev, nil
 }
 func (r *rig) Link(context.Context, string) (v3.Link, error) { return v3.Link{}, nil }
+func (r *rig) ActivationSettings(context.Context, string) (v3.ActivationSettings, error) {
+	return v3.ActivationSettings{}, nil
+}
+func (r *rig) WrappingKEK(context.Context, v3.EndDevice) (*keywrap.KEK, error) { return r.kek, nil }
 func (r *rig) DeviceByEUI(messages.EUI64, messages.EUI64) (messages.DeviceID, bool) {
 	return messages.DeviceID{}, false
 }
@@ -136,7 +148,7 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 		system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 		directory := cluster.NewDirectory()
 		cfg := &DeviceConfig{
-			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(),
+			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(), Activations: r,
 			DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: r.metrics,
 		}
 		r.restart = func() {

@@ -84,7 +84,7 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 			}
 			d.router.TellAwake(id.ApplicationID, id.DeviceID, reloadProfile{})
 		}
-	case messages.KindLink:
+	case messages.KindLink, messages.KindActivation:
 		d.router.TellAwake(c.ID, "", forgetProfile{})
 	}
 }

@@ -169,7 +169,7 @@ func (d *Device) closeAll() {
 func (d *Device) join(c *collection) {
 	cmd := device.ReceiveJoin{
 		Copies: c.copies, SessionKeyID: d.cfg.Random.Bytes(16), Now: c.closedAt, Random: d.cfg.Random.ULID(c.closedAt),
-		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.cfg.NetID),
+		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.profile.NetID),
 	}
 	if _, err := d.step(cmd); d.moved {
 		return

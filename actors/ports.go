@@ -36,8 +36,9 @@ type Formatters interface {
 	DecodeDownlink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
 }
 
-// KEKs knows key-encryption keys.
-type KEKs interface {
+// Activations knows what applications say of the activation of their devices.
+type Activations interface {
+	ActivationSettings(ctx context.Context, applicationID string) (v3.ActivationSettings, error)
 	// WrappingKEK gives the KEK that wraps the AppSKey of a device: the one that the device names, or its application. nil if none is named,
 	// messages.CodePrecondition if it is not known.
 	WrappingKEK(ctx context.Context, dev v3.EndDevice) (*keywrap.KEK, error)

@@ -99,6 +99,10 @@ var required = map[string][]messages.Right{
 	"POST /as/applications/:application_id/devices/:device_id/up/decode":           {messages.RightApplicationTrafficRead},
 	"POST /as/applications/:application_id/devices/:device_id/up/simulate":         {messages.RightApplicationTrafficUpWrite},
 
+	"GET /js/applications/:application_id/settings":                                              {messages.RightApplicationSettingsBasic},
+	"POST /js/applications/:application_id/settings":                                             {messages.RightApplicationSettingsBasic},
+	"PUT /js/applications/:application_id/settings":                                              {messages.RightApplicationSettingsBasic},
+	"DELETE /js/applications/:application_id/settings":                                           {messages.RightApplicationSettingsBasic, messages.RightApplicationDevicesWriteKeys},
 	"GET /as/webhooks/:application_id":                                                           {messages.RightApplicationTrafficRead},
 	"POST /as/webhooks/:application_id":                                                          writeIntegrations,
 	"GET /as/webhooks/:application_id/:webhook_id":                                               {messages.RightApplicationTrafficRead},

@@ -15,6 +15,7 @@ type Registry interface {
 	EndDevices
 	Integrations
 	RadioGateways
+	Activations
 }
 
 // Keys is the part of the Registry about API keys. Application "" means the admin keys of the server.
