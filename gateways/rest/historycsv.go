@@ -67,7 +67,7 @@ type historyRow struct {
 type historyTable struct {
 	csv     *csv.Writer
 	waiting []historyRow
-	size    int // of their events
+	size    int      // of their events
 	columns []string // of decoded payloads; sorted
 	begun   bool
 }
