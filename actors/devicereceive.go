@@ -93,6 +93,10 @@ func (d *Device) receive(ctx actor.Context) {
 		d.guard(nil, func() { d.stepLogged(m.ReportTransmission) })
 	case forgetProfile:
 		d.profile = nil
+	case retire:
+		if len(d.collecting) == 0 {
+			d.cfg.Router().Retire(d.id, ctx.Self())
+		}
 	case reloadProfile:
 		d.profile = nil
 		d.guard(nil, func() { d.stepLogged(device.ApplyProfile{}) })
