@@ -34,7 +34,7 @@ func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
 		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
