@@ -377,7 +377,7 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 		"no topic":         func(p *v3.PubSub) { p.BaseTopic, p.UplinkMessage.Topic = "", "" },
 		"reserved":         func(p *v3.PubSub) { p.BaseTopic = "$SYS" },
 		"QoS":              func(p *v3.PubSub) { p.MQTT.PublishQoS = "3" },
-		"protobuf":         func(p *v3.PubSub) { p.Format = "protobuf" },
+		"format":           func(p *v3.PubSub) { p.Format = "xml" },
 		"CA":               func(p *v3.PubSub) { p.MQTT.UseTLS = true; p.MQTT.TLSCA = []byte("x") },
 		"certificate":      func(p *v3.PubSub) { p.MQTT.UseTLS = true; p.MQTT.TLSClientCert = []byte("x") },
 		"push and replace": func(p *v3.PubSub) { p.DownlinkReplace.Topic = p.DownlinkPush.Topic },
@@ -402,16 +402,4 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 	if s, err := newSettings(p); err != nil || s.server.String() != "ssl://x:8883" || s.tls == nil {
 		t.Errorf("use_tls: %v, %v", s.server, err)
 	}
-}
-
-func FuzzTopic(f *testing.F) {
-	f.Add("lora/app1", "up")
-	f.Add("/", "/")
-	f.Add("", "#")
-	f.Fuzz(func(t *testing.T, base, topic string) {
-		got, err := joinTopic(base, topic)
-		if err == nil && (got == "" || strings.ContainsAny(got, "+#\x00") || len(got) > maxTopic) {
-			t.Fatalf("%q + %q = %q", base, topic, got)
-		}
-	})
 }
