@@ -67,15 +67,17 @@ func newWatcher() *watcher {
 }
 
 // startBroker runs a broker on address (port 0: any) until stop is called.
-func startBroker(t *testing.T, address string, w *watcher) (s *broker.Server, at string, stop func()) {
+func startBroker(t *testing.T, address string, w *watcher, more ...listeners.Listener) (s *broker.Server, at string, stop func()) {
 	t.Helper()
 	s = broker.New(&broker.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	if err := s.AddHook(w, nil); err != nil {
 		t.Fatal(err)
 	}
 	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: address})
-	if err := s.AddListener(tcp); err != nil {
-		t.Fatal(err)
+	for _, l := range append(more, tcp) {
+		if err := s.AddListener(l); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Serve(); err != nil {
 		t.Fatal(err)
@@ -115,7 +117,7 @@ func event(seq uint64) messages.LogEntry {
 // deliver tries until it succeeds, as the integration actor does.
 func deliver(t *testing.T, c *Client, e messages.LogEntry) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := c.Deliver(ctx, e)

@@ -72,7 +72,7 @@ func event(seq uint64, t messages.EventType) messages.LogEntry {
 // deliver tries until it succeeds, as the integration actor does.
 func deliver(t *testing.T, c *Client, e messages.LogEntry) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := c.Deliver(ctx, e)

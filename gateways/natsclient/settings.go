@@ -72,9 +72,9 @@ func login(p *v3.NATSProvider) (nats.Option, error) {
 		return nil, messages.Invalid("pubsub_credentials", "nats.credentials and nats.nkey_seed are both there: set one")
 	case p.Credentials != "":
 		text := []byte(p.Credentials)
-		_, jwtErr := nkeys.ParseDecoratedJWT(text)
+		token, jwtErr := nkeys.ParseDecoratedJWT(text)
 		_, keyErr := nkeys.ParseDecoratedUserNKey(text)
-		if jwtErr != nil || keyErr != nil {
+		if jwtErr != nil || keyErr != nil || strings.Count(token, ".") != 2 {
 			return nil, messages.Invalid("pubsub_credentials", "nats.credentials is not the text of a .creds file: send it whole, with its lines of dashes")
 		}
 		return nats.UserCredentialBytes(text), nil
