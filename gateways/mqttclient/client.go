@@ -153,7 +153,7 @@ func (c *Client) connect() (*connection, error) {
 	options.SetConnectTimeout(connectTimeout).SetWriteTimeout(connectTimeout).SetKeepAlive(30 * time.Second).SetPingTimeout(10 * time.Second)
 	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { conn.drop(fmt.Sprintf("connection lost: %v", err)) })
 	conn.client = mqtt.NewClient(options)
-	if err := c.wait(conn.client.Connect()); err != nil {
+	if err := c.wait(conn, conn.client.Connect()); err != nil {
 		conn.client.Disconnect(0)
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -173,10 +173,30 @@ func (conn *connection) drop(reason string) {
 	})
 }
 
+// begin calls a function of the library that sends something. If the connection breaks at the wrong moment, the library holds its caller until the
+// write timeout; so it is called in a goroutine of its own, which then ends later than the connection.
+func (conn *connection) begin(ctx context.Context, call func() mqtt.Token) (mqtt.Token, error) {
+	begun := make(chan mqtt.Token, 1)
+	go func() { begun <- call() }()
+	select {
+	case token := <-begun:
+		return token, nil
+	case <-conn.lost:
+		return nil, errors.New("the connection to the MQTT server broke")
+	case <-ctx.Done():
+		return nil, errors.New("the MQTT server took nothing in time")
+	}
+}
+
 // subscribe returns an error if the server does not answer. A server that refuses the subscription still gets the events.
 func (c *Client) subscribe(conn *connection, d gateways.DownlinkTopic) error {
-	token := conn.client.Subscribe(d.Filter, c.set.subscribeQoS, func(_ mqtt.Client, m mqtt.Message) { c.receive(m, d) })
-	err := c.wait(token)
+	token, err := conn.begin(c.ctx, func() mqtt.Token {
+		return conn.client.Subscribe(d.Filter, c.set.subscribeQoS, func(_ mqtt.Client, m mqtt.Message) { c.receive(m, d) })
+	})
+	if err != nil {
+		return err
+	}
+	err = c.wait(conn, token)
 	if t, ok := token.(*mqtt.SubscribeToken); ok {
 		if code, answered := t.Result()[d.Filter]; answered && code > 2 {
 			c.cfg.Logger.Warn("the MQTT server refuses the subscription: no downlinks are taken, change the rights of its user", "topic", d.Filter)
@@ -187,7 +207,7 @@ func (c *Client) subscribe(conn *connection, d gateways.DownlinkTopic) error {
 	return err
 }
 
-func (c *Client) wait(token mqtt.Token) error {
+func (c *Client) wait(conn *connection, token mqtt.Token) error {
 	t := time.NewTimer(connectTimeout + time.Second)
 	defer t.Stop()
 	select {
@@ -195,6 +215,8 @@ func (c *Client) wait(token mqtt.Token) error {
 		return token.Error()
 	case <-t.C:
 		return errors.New("no answer in time")
+	case <-conn.lost:
+		return errors.New(conn.reason)
 	case <-c.ctx.Done():
 		return c.ctx.Err()
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
 	"lorikeet/gateways"
 	"lorikeet/messages"
 )
@@ -27,7 +29,18 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 	if err != nil {
 		return err
 	}
-	token := conn.client.Publish(topic.For(e), c.set.publishQoS, false, body)
+	err = c.publish(ctx, conn, topic.For(e), body)
+	if err != nil && c.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		conn.drop("the MQTT server confirmed nothing in time")
+	}
+	return err
+}
+
+func (c *Client) publish(ctx context.Context, conn *connection, topic string, body []byte) error {
+	token, err := conn.begin(ctx, func() mqtt.Token { return conn.client.Publish(topic, c.set.publishQoS, false, body) })
+	if err != nil {
+		return err
+	}
 	select {
 	case <-token.Done():
 		if err := token.Error(); err != nil {
@@ -37,9 +50,6 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 	case <-conn.lost:
 		return errors.New("the connection to the MQTT server broke before it confirmed")
 	case <-ctx.Done():
-		if c.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			conn.drop("the MQTT server confirmed nothing in time")
-		}
 		return errors.New("the MQTT server did not confirm in time")
 	}
 }
