@@ -69,6 +69,8 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	ids := cfg.PubSub.IDs
+	cfg.Logger = cfg.Logger.With("integration", ids.ApplicationIDs.ApplicationID+"/pubsub/"+ids.PubSubID)
 	if cfg.ReconnectCap == 0 {
 		cfg.ReconnectCap = 30 * time.Second
 	}
@@ -81,7 +83,7 @@ func Open(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), tracker: gateways.NewConnectionTracker()}
 	c.door = &gateways.DownlinkDoor{
-		Application: cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger,
+		Application: ids.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger,
 		Protobuf: set.format == gateways.FormatProtobuf,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
