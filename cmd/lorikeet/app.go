@@ -171,7 +171,7 @@ func (s *server) startIntegrations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics}
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store}
 	if s.clustered != nil {
 		cfg.ReplicaPatience = 30 * time.Second
 	}
