@@ -109,7 +109,7 @@ func (s *server) startREST() (err error) {
 	s.rest, err = rest.Open(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
-		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Deliveries: deliveries{s}, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	return err
@@ -138,7 +138,7 @@ func (s *server) localHealth(ctx context.Context, key string) json.RawMessage {
 	if !ok {
 		return nil
 	}
-	return webhook.Health(st.FailedAttempts, st.LastFailedAt, st.LastError)
+	return webhook.Health(st.Message(""))
 }
 
 func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {

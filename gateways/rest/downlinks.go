@@ -31,6 +31,11 @@ func (s *Server) changeQueue(c *call, do queueWrite) error {
 	if err != nil {
 		return err
 	}
+	return s.changeQueueBy(c, b, do)
+}
+
+// changeQueueBy takes the body as JSON.
+func (s *Server) changeQueueBy(c *call, b []byte, do queueWrite) error {
 	items, err := v3.DecodeDownlinks(b, nil)
 	if err != nil {
 		return err
