@@ -106,10 +106,14 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
+	templates, err := webhook.LoadTemplates(s.cfg.Webhooks.Templates)
+	if err != nil {
+		return fmt.Errorf("webhooks.templates: %w", err)
+	}
 	s.rest, err = rest.Open(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
-		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Deliveries: deliveries{s}, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	return err

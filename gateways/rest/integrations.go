@@ -119,7 +119,10 @@ func (s *Server) setWebhook(c *call) error {
 	if err != nil {
 		return err
 	}
-	change := req.change()
+	change, undo, err := s.fromTemplate(c, req, id)
+	if err != nil {
+		return err
+	}
 	hook, err := s.cfg.Registry.SetWebhook(c.ctx(), c.app(), id, func(w *v3.Webhook) error {
 		if err := change(w); err != nil {
 			return err
@@ -128,6 +131,7 @@ func (s *Server) setWebhook(c *call) error {
 		return s.cfg.CheckWebhook(*w)
 	})
 	if err != nil {
+		undo()
 		return err
 	}
 	s.addHealth(&hook)

@@ -53,6 +53,8 @@ type Config struct {
 	IntegrationHealth func(kind, applicationID, id string) json.RawMessage
 	// DownlinksFromProto makes {"downlinks":[…]} of a protobuf body; nil: webhooks take JSON only.
 	DownlinksFromProto func(body []byte) ([]byte, error)
+	// Templates describe targets of webhooks; nil: there are none.
+	Templates WebhookTemplates
 	// Deliveries knows what became of the events that integrations deliver.
 	Deliveries Deliveries
 	// GatewayStats gives the connection of a radio gateway; false if it is not connected.
@@ -150,6 +152,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.IntegrationHealth == nil {
 		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }
+	}
+	if cfg.Templates == nil {
+		cfg.Templates = noTemplates{}
 	}
 	if cfg.Deliveries == nil {
 		cfg.Deliveries = noDeliveries{}
