@@ -9,6 +9,9 @@ import (
 
 const kindWebhook = "webhook"
 
+// lookBatch is how many entries of the log are read at once to look for something.
+const lookBatch = 500
+
 // exactReplay is how many entries of the log are looked at to tell how many events a replay repeats. Beyond it that is estimated.
 const exactReplay = 50_000
 
@@ -108,7 +111,7 @@ func (r *integrationRunner) placeOf(ctx context.Context, d messages.DeadLetter) 
 	const around = 10 * time.Second // entries are in the order of their times but for fractions of a second
 	after, err := integrationStartAt(ctx, r.log, r.cfg.Application, d.EventTime.Add(-around))
 	for err == nil {
-		if entries, err = r.log.ReadLog(ctx, r.cfg.Application, after, integrationReadBatch); len(entries) == 0 {
+		if entries, err = r.log.ReadLog(ctx, r.cfg.Application, after, lookBatch); len(entries) == 0 {
 			break
 		}
 		for _, e := range entries {
@@ -201,7 +204,7 @@ func findEvent(ctx context.Context, log IntegrationLog, app, id string) (message
 			begin = end - size + 1
 		}
 		for after := begin - 1; after < end; {
-			entries, err := log.ReadLog(ctx, app, after, integrationReadBatch)
+			entries, err := log.ReadLog(ctx, app, after, lookBatch)
 			if err != nil {
 				return messages.LogEntry{}, err
 			}
@@ -228,7 +231,7 @@ func (r *integrationRunner) countWanted(ctx context.Context, after, upTo uint64)
 		return n, true, err
 	}
 	for seen := 0; seen < exactReplay; {
-		entries, err := r.log.ReadLog(ctx, r.cfg.Application, after, integrationReadBatch)
+		entries, err := r.log.ReadLog(ctx, r.cfg.Application, after, lookBatch)
 		if err != nil || len(entries) == 0 {
 			return n, false, err
 		}
