@@ -270,7 +270,10 @@ func (q *integrationQueue) drop(l *integrationLane) {
 }
 
 func (q *integrationQueue) unready(l *integrationLane) {
-	if i := slices.Index(q.ready, l); i >= 0 {
+	switch i := slices.Index(q.ready, l); {
+	case i == 0: // the usual case, and the list may be long
+		q.ready[0], q.ready = nil, q.ready[1:]
+	case i > 0:
 		q.ready = slices.Delete(q.ready, i, i+1)
 	}
 }
