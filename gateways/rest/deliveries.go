@@ -83,7 +83,7 @@ func (s *Server) listAttempts(c *call, ref messages.IntegrationRef) error {
 		return messages.Invalid("invalid_outcome", "outcome=%s: use one of delivered, failed, dead_letter", shorten(q.Outcome))
 	}
 	var err error
-	if q.Skip, q.Limit, err = c.pageOf(maxAttempts); err != nil {
+	if q.Skip, q.Limit, err = c.pageOf(maxAttempts, maxAttempts); err != nil {
 		return err
 	}
 	page, err := s.cfg.Deliveries.Attempts(c.ctx(), ref, q)
