@@ -47,7 +47,7 @@ func benchmarkFanOut(b *testing.B, subscribers int, qos byte) {
 				<-p
 			}
 		}
-		s.Publish(e)
+		s.commit(e)
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N*subscribers)/b.Elapsed().Seconds(), "deliveries/s")
@@ -76,32 +76,21 @@ func consume(b *testing.B, c *raw, n int, progress chan<- int) {
 	_ = acks.Flush()
 }
 
-// BenchmarkNoSubscriber shows what an event costs that no one wants.
-func BenchmarkNoSubscriber(b *testing.B) {
-	s, stop := unnetworked(b, newWorld().config())
-	defer stop()
-	e := eventOf("app1", "dev1", messages.EventUplink, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Publish(e)
-	}
-}
-
 // BenchmarkManyFilters publishes where 10000 subscriptions are for one device each.
 func BenchmarkManyFilters(b *testing.B) {
 	s, stop := unnetworked(b, newWorld().config())
 	defer stop()
-	app := newApplication()
-	s.apps.Store("app1", app)
+	app := newApplication("app1")
 	for i := range 10000 {
-		session := newSession(sessionKey{username: "app1"}, "", &s.kept)
+		session := newSession(sessionKey{username: "app1"}, "", app, s)
 		filter := fmt.Sprintf("v3/app1/devices/dev%d/up", i)
 		_, levels, _ := rewriteFilter("app1", filter)
-		app.subscribe(session, filter, "", levels, 0, 0)
+		app.attach(session)
+		app.subscribe(session, request{text: filter, levels: levels})
 	}
 	e := eventOf("app1", "dev77", messages.EventUplink, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Publish(e)
+		app.publish(nil, &e)
 	}
 }

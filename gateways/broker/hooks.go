@@ -13,12 +13,6 @@ import (
 	"lorikeet/messages"
 )
 
-// Filters are handed to the library with one of these in front. It stores them and answers the client, but nothing is ever published under either.
-const (
-	granted = "granted/"
-	refused = "refused/"
-)
-
 // hook is what the MQTT library calls.
 type hook struct {
 	mqtt.HookBase
@@ -113,12 +107,17 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, nil
 }
 
-// OnPacketEncode completes CONNACK.
+// OnPacketEncode completes CONNACK, SUBACK and UNSUBACK.
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	if pk.FixedHeader.Type != packets.Connack {
+	c := clientOf(cl)
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+	case packets.Suback, packets.Unsuback:
+		ownCodes(c, &pk)
+		return pk
+	default:
 		return pk
 	}
-	c := clientOf(cl)
 	if pk.ReasonCode == packets.CodeSuccess.Code {
 		pk.SessionPresent = c.present
 	}
@@ -135,6 +134,9 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	}
 	pk.Properties.MaximumPacketSize = maxPacket
 	pk.Properties.RetainAvailable, pk.Properties.RetainAvailableFlag = 0, true
+	if h.server.cfg.Node != "" {
+		pk.Properties.SharedSubAvailable, pk.Properties.SharedSubAvailableFlag = 0, true
+	}
 	return pk
 }
 
@@ -149,61 +151,6 @@ func connackV3(code byte) byte {
 		return 2
 	}
 	return 5
-}
-
-// OnSubscribe decides which filters are granted.
-func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	c := clientOf(cl)
-	fresh := 0
-	for i, f := range pk.Filters {
-		share, _, ok := rewriteFilter(c.session.key.username, f.Filter)
-		mark := refused
-		if ok && c.canRead.Load() && !(f.NoLocal && share != "") { // [MQTT5-3.8.3.1]
-			if n, has := c.session.app.subscribed(c.session, f.Filter); has {
-				mark = granted
-			} else if n+fresh < maxSubscriptions {
-				mark = granted
-				fresh++
-			}
-		}
-		pk.Filters[i].Filter = mark + f.Filter
-		pk.Filters[i].NoLocal = false
-	}
-	return pk
-}
-
-// OnSubscribed makes the granted subscriptions. It comes before SUBACK is written.
-func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasonCodes []byte) {
-	c := clientOf(cl)
-	for i, f := range pk.Filters {
-		text, ok := strings.CutPrefix(f.Filter, granted)
-		if !ok || reasonCodes[i] > 2 {
-			continue
-		}
-		share, levels, _ := rewriteFilter(c.session.key.username, text)
-		c.session.app.subscribe(c.session, text, share, levels, f.Qos, f.Identifier)
-	}
-}
-
-// OnUnsubscribe translates the filters for the library.
-func (h *hook) OnUnsubscribe(_ *mqtt.Client, pk packets.Packet) packets.Packet {
-	for i := range pk.Filters {
-		pk.Filters[i].Filter = granted + pk.Filters[i].Filter
-	}
-	return pk
-}
-
-// OnUnsubscribed takes the subscriptions back. The library calls it at the end of a connection too, when the session may live on.
-func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
-	c := clientOf(cl)
-	if cl.Closed() {
-		return
-	}
-	texts := make([]string, 0, len(pk.Filters))
-	for _, f := range pk.Filters {
-		texts = append(texts, strings.TrimPrefix(f.Filter, granted))
-	}
-	c.session.app.unsubscribe(c.session, texts)
 }
 
 // OnPublish carries out a downlink request, before it is acknowledged. It holds up no one but this client.

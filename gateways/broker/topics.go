@@ -66,6 +66,20 @@ func rewriteFilter(uid, filter string) (share string, levels []string, ok bool) 
 	return "", nil, false
 }
 
+// validFilter says whether a topic filter has the right form [MQTT-4.7.1]. Control characters are left out as in topic names.
+func validFilter(filter string) bool {
+	levels := strings.Split(filter, "/")
+	if levels[0] == "$share" && (len(levels) < 3 || levels[1] == "" || strings.ContainsAny(levels[1], "+#") || len(levels) == 3 && levels[2] == "") {
+		return false
+	}
+	for i, l := range levels {
+		if l == "#" && i != len(levels)-1 || len(l) > 1 && strings.ContainsAny(l, "+#") {
+			return false
+		}
+	}
+	return filter != "" && !strings.ContainsFunc(filter, func(r rune) bool { return r < ' ' || r == 0x7F })
+}
+
 // matches says whether a topic is matched by a filter, both as levels [MQTT-4.7.1].
 func matches(filter, topic []string) bool {
 	for i, f := range filter {
