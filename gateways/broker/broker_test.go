@@ -31,6 +31,7 @@ type world struct {
 	apps     map[string]bool
 	commands chan command
 	errs     []error       // for the next commands
+	unknown  bool          // no device exists
 	block    chan struct{} // if set, commands wait for it or the end of their context
 	log      *bytes.Buffer
 	store    *memstore.Store
@@ -131,6 +132,11 @@ func (w *world) ReplaceDownlinks(ctx context.Context, d messages.DeviceID, items
 }
 
 func (w *world) FailDownlinks(_ context.Context, d messages.DeviceID, items []messages.Downlink, reason error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unknown {
+		return messages.NotFound("device_not_found", "no such device")
+	}
 	w.commands <- command{verb: "fail", device: d, items: items, reason: reason.Error()}
 	return nil
 }

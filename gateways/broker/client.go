@@ -35,13 +35,18 @@ type client struct {
 func (c *client) send(s *session, o *outgoing) bool {
 	f := publishFrame{
 		prefix: s.prefix, device: o.device, suffix: o.suffix, payload: o.payload,
-		qos: o.qos, dup: o.again, v5: c.v5, id: o.packetID, subscriptions: o.subscriptions, eventID: o.event.id,
+		qos: o.qos, dup: o.again, id: o.packetID, subscriptions: o.subscriptions, eventID: o.event.id,
 	}
+	return c.sendFrame(&f)
+}
+
+func (c *client) sendFrame(f *publishFrame) bool {
+	f.v5 = c.v5
 	if c.maxPacket > 0 && f.size() > c.maxPacket {
 		c.metrics.dropped.WithLabelValues("too_large_for_client").Inc()
 		return false
 	}
-	switch err := c.publish(&f); err {
+	switch err := c.publish(f); err {
 	case nil:
 		c.metrics.events.Inc()
 	case errSlow:

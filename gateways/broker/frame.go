@@ -11,6 +11,7 @@ type publishFrame struct {
 	id                     uint16 // of QoS 1 and 2
 	subscriptions          []int  // subscription identifiers [MQTT5-3.3.2.3.8]
 	eventID                string // for the user property event_id
+	correlation            []byte // Correlation Data of the request that this answers [MQTT5-3.3.2.3.6]
 }
 
 // eventIDName is the user property by which a consumer knows an event that comes again.
@@ -21,6 +22,9 @@ func (f *publishFrame) topicLen() int { return len(f.prefix) + len(f.device) + l
 func (f *publishFrame) propertiesLen() (n int) {
 	for _, id := range f.subscriptions {
 		n += 1 + varintLen(id)
+	}
+	if f.correlation != nil {
+		n += 1 + 2 + len(f.correlation)
 	}
 	if f.eventID != "" {
 		n += 1 + 2 + len(eventIDName) + 2 + len(f.eventID)
@@ -66,6 +70,9 @@ func (f *publishFrame) append(dst []byte) []byte {
 		dst = appendVarint(dst, f.propertiesLen())
 		for _, id := range f.subscriptions {
 			dst = appendVarint(append(dst, 0x0B), id)
+		}
+		if f.correlation != nil {
+			dst = append(binary.BigEndian.AppendUint16(append(dst, 0x09), uint16(len(f.correlation))), f.correlation...)
 		}
 		if f.eventID != "" { // [MQTT5-3.3.2.3.7]
 			dst = appendText(appendText(append(dst, 0x26), eventIDName), f.eventID)

@@ -1,16 +1,11 @@
 package broker
 
 import (
-	"context"
-	"errors"
 	"strconv"
 	"strings"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-
-	"lorikeet/gateways"
-	"lorikeet/messages"
 )
 
 // hook is what the MQTT library calls.
@@ -76,8 +71,8 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	nothing := packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		if strings.HasPrefix(pk.TopicName, "$") { // the library would give no answer
-			pk.TopicName = refused + pk.TopicName
+		if strings.HasPrefix(pk.TopicName, "$") || strings.ContainsAny(pk.TopicName, "+#") { // the library would give no answer
+			pk.TopicName = strings.TrimSuffix(refused, "/")
 		}
 	case packets.Puback:
 		c.session.puback(pk.PacketID, 1)
@@ -151,86 +146,4 @@ func connackV3(code byte) byte {
 		return 2
 	}
 	return 5
-}
-
-// OnPublish carries out a downlink request, before it is acknowledged. It holds up no one but this client.
-func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	c := clientOf(cl)
-	if pk.FixedHeader.Qos == 2 && c.session.seen(pk.PacketID) { // repeated after a reconnect [MQTT-4.3.3-10]
-		return pk, packets.CodeSuccessIgnore
-	}
-	err := h.command(c, pk)
-	h.server.metrics.publishes.WithLabelValues(outcome(err)).Inc()
-	if !gateways.Settled(err) { // no acknowledgement: the client keeps the request and sends it again
-		c.leave(reasonServerBusy)
-		return pk, packets.ErrRejectPacket
-	}
-	if err != nil && c.v5 && pk.FixedHeader.Qos > 0 {
-		h.acknowledge(cl, pk, err)
-		return pk, packets.ErrRejectPacket
-	}
-	if pk.FixedHeader.Qos == 2 {
-		c.session.remember(pk.PacketID)
-	}
-	return pk, packets.CodeSuccessIgnore // acknowledged, and forwarded to no one
-}
-
-func (h *hook) command(c *client, pk packets.Packet) error {
-	device, replace, ok := parseCommand(c.session.key.username, pk.TopicName)
-	if !ok {
-		return errTopic
-	}
-	if !c.canWrite.Load() {
-		return errNoRight
-	}
-	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.cfg.CommandTimeout)
-	defer cancel()
-	return c.downlinks.HandleDevice(ctx, messages.DeviceID{ApplicationID: c.downlinks.Application, DeviceID: device}, replace, pk.Payload)
-}
-
-var (
-	errTopic = messages.Errorf(messages.CodeForbidden, "topic_not_allowed",
-		"publish to v3/{application}/devices/{device_id}/down/push or .../down/replace, with your user name for {application}")
-	errNoRight = messages.Errorf(messages.CodeForbidden, "no_right", "the API key needs %s", messages.RightApplicationTrafficDownWrite)
-)
-
-// outcome names what came of a publish, for the metrics.
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return "accepted"
-	case errors.Is(err, errTopic):
-		return "topic_not_allowed"
-	}
-	switch messages.CodeOf(err) {
-	case messages.CodeUnavailable:
-		return "unavailable"
-	case messages.CodeForbidden:
-		return "forbidden"
-	case messages.CodeInternal:
-		return "failed"
-	}
-	return "refused"
-}
-
-// acknowledge tells a client of MQTT 5 why its message was refused.
-func (h *hook) acknowledge(cl *mqtt.Client, pk packets.Packet, err error) {
-	code := packets.ErrImplementationSpecificError
-	switch messages.CodeOf(err) {
-	case messages.CodeInvalid:
-		code = packets.ErrPayloadFormatInvalid
-	case messages.CodeForbidden, messages.CodeUnauthenticated:
-		code = packets.ErrNotAuthorized
-	case messages.CodeExhausted:
-		code = packets.ErrQuotaExceeded
-	}
-	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: code.Code}
-	if pk.FixedHeader.Qos == 2 {
-		ack.FixedHeader.Type = packets.Pubrec
-	}
-	var refusal *messages.Error
-	if errors.As(err, &refusal) {
-		ack.Properties.ReasonString = refusal.Message
-	}
-	_ = cl.WritePacket(ack)
 }

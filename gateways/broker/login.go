@@ -117,7 +117,7 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, SenderRepeats: true}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: reporter{s.cfg.Downlinks, s.application(app)}, Logger: s.log, SenderRepeats: true}
 }
 
 // enter makes c the connection of its session: the one that there is, here or in the store, or a new one. Logins of one session come one after the
@@ -209,8 +209,7 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 		return nil, err
 	}
 	app, _ := parseUsername(key.username)
-	v, _ := s.apps.LoadOrStore(app, newApplication(app))
-	session := newSession(key, apiKey, v.(*application), s)
+	session := newSession(key, apiKey, s.application(app), s)
 	session.stored.exists, session.stored.revision = revision != 0, revision
 	session.stored.generation.Store(doc.Generation)
 	c.present = exists && !clean && !doc.expired(time.Now(), s.began)
@@ -227,6 +226,14 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 		return nil, err
 	}
 	return session, s.settle(ctx, session, expiry)
+}
+
+func (s *Server) application(id string) *application {
+	if v, ok := s.apps.Load(id); ok {
+		return v.(*application)
+	}
+	v, _ := s.apps.LoadOrStore(id, newApplication(id))
+	return v.(*application)
 }
 
 // settle writes whose the session is, or takes it out of the store if it is not to be kept.

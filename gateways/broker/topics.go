@@ -119,3 +119,35 @@ func parseCommand(uid, topic string) (device string, replace, ok bool) {
 	}
 	return "", false, false
 }
+
+// deviceInTopic is the device that a topic of this uid seems to be about, "" if there is none.
+func deviceInTopic(uid, topic string) string {
+	rest, ok := strings.CutPrefix(topic, "v3/"+uid+"/devices/")
+	device, _, _ := strings.Cut(rest, "/")
+	if !ok || strings.ContainsFunc(device, func(r rune) bool { return r < ' ' }) {
+		return ""
+	}
+	return device
+}
+
+// parseResponseTopic gives what comes after v3/{uid}/ in a response topic; "" is none. Topics of events and commands are not for responses: nobody is to
+// take one for the other.
+func parseResponseTopic(uid, topic string) (rest string, ok bool) {
+	if topic == "" {
+		return "", true
+	}
+	rest, ok = strings.CutPrefix(topic, "v3/"+uid+"/")
+	if !ok || rest == "" || strings.ContainsAny(rest, "+#") {
+		return "", false
+	}
+	_, after, inDevice := strings.Cut(strings.TrimPrefix(rest, "devices/"), "/")
+	if !strings.HasPrefix(rest, "devices/") || !inDevice {
+		return rest, true
+	}
+	for _, suffix := range suffixes {
+		if "/"+after == suffix {
+			return "", false
+		}
+	}
+	return rest, after != "down/push" && after != "down/replace"
+}
