@@ -100,6 +100,7 @@ type Server struct {
 	window     memory // of the events of QoS 1 and 2 that are not confirmed
 	saver      saver
 	turns      turns
+	attempts   *attempts
 	began      time.Time
 	kept       atomic.Int64 // sessions in the store, about
 
@@ -138,7 +139,7 @@ func Open(cfg Config) (*Server, error) {
 func newServer(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, byID: map[string]*session{}, wills: map[sessionKey]*time.Timer{},
-		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), began: time.Now(),
+		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), attempts: newAttempts(time.Now), began: time.Now(),
 	}
 	s.memory.limit, s.window.limit = 32*int64(cfg.WriteBuffer), maxWindowOfAll
 	var err error
@@ -289,6 +290,14 @@ func (s *Server) sessionsWhere(is func(sessionKey, *session) bool) (out []*sessi
 		}
 	}
 	return out
+}
+
+func (s *Server) lagging() int {
+	return len(s.sessionsWhere(func(_ sessionKey, session *session) bool {
+		session.mu.Lock()
+		defer session.mu.Unlock()
+		return session.reading
+	}))
 }
 
 func (s *Server) sessionCount() int {

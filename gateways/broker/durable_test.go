@@ -668,3 +668,37 @@ func TestSharedSubscriptionsAreRefusedInACluster(t *testing.T) {
 		t.Errorf("SUBACK %#x", code)
 	}
 }
+
+// TestReleasedMessageIsNotSentAgain has the PUBCOMP of an earlier connection's message arrive before the reader has come to that message.
+func TestReleasedMessageIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	m := boot(t, w, "")
+	var running sync.WaitGroup
+	defer running.Wait()
+	s := newSession(sessionKey{username: "app1"}, "", newApplication("app1"), m.Server)
+	s.client = &client{conn: newConn(sink{}, &memory{limit: 1 << 20}, 1<<20, time.Second, &running), metrics: m.metrics, window: 10}
+	defer s.end()
+	s.live, s.reading = true, true // as if the reader were just about to go on
+	s.own = collectFilters(map[string]*subscription{"#": {levels: []string{"#"}, qos: 2}})
+	d := &delivery{seq: 3, id: packetID(3), qos: 2, released: true}
+	s.waiting, s.byID[d.id], s.sent, s.place = append(s.waiting, d), d, 1, 2
+	s.puback(d.id, 2)
+	entry := event1(3)
+	if !s.offer(t.Context(), &entry, s.epoch) || len(s.byID) != 0 || s.place != 3 {
+		t.Errorf("sent again: %d on their way, place %d", len(s.byID), s.place)
+	}
+}
+
+func TestTenThousandEventsWaitForAnAbsentClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	m := boot(t, w, "")
+	c, _ := m.client(t, 4)
+	c.subscribe(t, "#", 1)
+	_ = c.Close()
+	const events = 10000
+	w.commit(t, 0, events)
+	c, _ = m.client(t, 4)
+	c.takes(t, 0, events)
+}

@@ -89,6 +89,40 @@ func TestClientsWithAReceiveMaximumDoNotStopTheServer(t *testing.T) {
 	serves(t, s)
 }
 
+// TestPacketIDsOfTheTwoSidesAreTwoThings has the client use the ids of messages that it was sent and has not confirmed.
+func TestPacketIDsOfTheTwoSidesAreTwoThings(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	c.subscribe(t, "#", 1)
+	for n := range 3 {
+		s.Publish(event1(n))
+	}
+	for n := range 3 {
+		id := c.expect(t, packets.Publish).PacketID
+		c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, byte(1+n%2), id))
+		if ack, err := c.read(); err != nil || ack.ReasonCode != 0 || ack.PacketID != id {
+			t.Fatalf("answer to a publish with the id of event %d: %#x %v", n, ack.ReasonCode, err)
+		}
+		if n == 1 {
+			c.send(t, confirmation(packets.Pubrel, id))
+			c.expect(t, packets.Pubcomp)
+		}
+		c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: id, Filters: packets.Subscriptions{{Filter: "v3/#", Qos: 1}}})
+		if ack := c.expect(t, packets.Suback); ack.ReasonCodes[0] != 1 {
+			t.Errorf("SUBACK %#x", ack.ReasonCodes[0])
+		}
+	}
+	session := s.sessionsWhere(func(sessionKey, *session) bool { return true })[0]
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	if session.sent != 3 {
+		t.Errorf("%d events wait to be confirmed, want 3", session.sent)
+	}
+}
+
 func TestReceiveMaximumIsKept(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())

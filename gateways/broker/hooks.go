@@ -140,7 +140,8 @@ func connackV3(code byte) byte {
 	switch {
 	case code <= 5:
 		return code
-	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrQuotaExceeded.Code:
+	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrQuotaExceeded.Code,
+		code == packets.ErrConnectionRateExceeded.Code:
 		return 3
 	case code == packets.ErrClientIdentifierNotValid.Code, code == packets.ErrUnspecifiedError.Code: // empty, with a session to keep
 		return 2

@@ -79,6 +79,9 @@ func (s *session) hold(n int) {
 // confirm settles a delivery.
 func (s *session) confirm(d *delivery) {
 	d.done = true
+	if !s.following && d.seq > s.place { // of an earlier connection, and the reader has not passed it yet
+		s.done[d.seq] = struct{}{}
+	}
 	delete(s.byID, d.id)
 	s.sent--
 	s.hold(-d.bytes)
@@ -157,17 +160,22 @@ func (s *session) pause() {
 			s.sent--
 		}
 	}
-	for seq := range s.done {
-		if seq <= cursor {
-			delete(s.done, seq)
-		}
-	}
+	s.forgetDone(cursor)
 	s.hold(-s.bytes)
 	for _, d := range released {
 		d.bytes = 0
 	}
 	s.waiting = released
 	s.moveTo(cursor)
+}
+
+// forgetDone drops what is settled with everything before it.
+func (s *session) forgetDone(cursor uint64) {
+	for seq := range s.done {
+		if seq <= cursor {
+			delete(s.done, seq)
+		}
+	}
 }
 
 // moveTo makes the lane go on after a place, by reading.

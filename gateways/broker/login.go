@@ -34,10 +34,14 @@ const (
 // login answers CONNECT: it finds out who the client is, what it may do, and gives it its session.
 func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Code {
 	app, ok := parseUsername(string(pk.Connect.Username))
+	asked := credentials{username: string(pk.Connect.Username), clientID: cl.ID, apiKey: string(pk.Connect.Password)}
 	if !ok {
+		s.attempts.failed(c.guest.host, asked)
 		return s.refuse(c, "username", packets.ErrBadUsernameOrPassword)
 	}
-	asked := credentials{username: string(pk.Connect.Username), clientID: cl.ID, apiKey: string(pk.Connect.Password)}
+	if !s.attempts.allowed(c.guest.host, asked) {
+		return s.refuse(c, "too_many_failures", packets.ErrConnectionRateExceeded)
+	}
 	for {
 		revocations := s.revocations.Load()
 		keyID, read, write, err := s.rights(s.ctx, asked)
@@ -45,10 +49,12 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 		case messages.CodeOf(err) == messages.CodeUnavailable:
 			return s.refuse(c, "unavailable", packets.ErrServerUnavailable)
 		case err != nil:
+			s.attempts.failed(c.guest.host, asked)
 			return s.refuse(c, "credentials", packets.ErrBadUsernameOrPassword)
 		case !read && !write:
 			return s.refuse(c, "rights", packets.ErrBadUsernameOrPassword)
 		}
+		s.attempts.succeeded(c.guest.host, asked)
 		c.canRead.Store(read)
 		c.canWrite.Store(write)
 		if code := s.takeWill(c, cl, asked.username); code != packets.CodeSuccess {

@@ -43,6 +43,7 @@ type Store interface {
 type stored struct {
 	durable    atomic.Bool // the session is kept after its connection
 	generation atomic.Uint64
+	cursor     sync.Mutex // held while the cursor is saved, so that no older place comes after a newer one
 
 	mu       sync.Mutex // held while the document is written; the rest is guarded by it
 	exists   bool
@@ -182,9 +183,12 @@ func (s *session) sayGoodBye(ctx context.Context, expiry time.Duration) error {
 
 // saveCursor writes the place if it has moved.
 func (s *session) saveCursor(ctx context.Context) error {
+	s.stored.cursor.Lock()
+	defer s.stored.cursor.Unlock()
 	s.mu.Lock()
 	s.dirty = false
 	place, saved := s.settled(), s.saved
+	s.forgetDone(place)
 	s.mu.Unlock()
 	if place == saved {
 		return nil
