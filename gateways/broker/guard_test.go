@@ -100,8 +100,11 @@ func TestPacketIDsOfTheTwoSidesAreTwoThings(t *testing.T) {
 	for n := range 3 {
 		s.Publish(event1(n))
 	}
-	for n := range 3 {
-		id := c.expect(t, packets.Publish).PacketID
+	var ids []uint16
+	for range 3 {
+		ids = append(ids, c.expect(t, packets.Publish).PacketID)
+	}
+	for n, id := range ids {
 		c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, byte(1+n%2), id))
 		if ack, err := c.read(); err != nil || ack.ReasonCode != 0 || ack.PacketID != id {
 			t.Fatalf("answer to a publish with the id of event %d: %#x %v", n, ack.ReasonCode, err)
