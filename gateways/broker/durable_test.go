@@ -702,3 +702,69 @@ func TestTenThousandEventsWaitForAnAbsentClient(t *testing.T) {
 	c, _ = m.client(t, 4)
 	c.takes(t, 0, events)
 }
+
+func TestEventsOfAnEmptyLogAreCountedToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	m := boot(t, w, "")
+	c, _ := m.client(t, 5)
+	c.subscribe(t, "#", 1)
+	_ = c.Close()
+	for m.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.commit(t, 0, 20)
+	if err := w.store.DeleteApplication(t.Context(), "app1"); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = m.client(t, 5)
+	for end := time.Now().Add(patience); testutil.ToFloat64(m.metrics.dropped.WithLabelValues("retention")) != 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the loss is not counted")
+		}
+	}
+	w.commit(t, 20, 25)
+	c.takes(t, 20, 25)
+}
+
+// TestFeedThatBeginsLateHidesNothing has a node whose store tells of the end of the log before it shows what another node has written there.
+func TestFeedThatBeginsLateHidesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	behind := &behindStore{Store: w.store}
+	m := boot(t, w, "a", func(c *Config) { c.Store = behind })
+	c, _ := m.client(t, 5)
+	c.subscribe(t, "#", 1)
+	_ = c.Close()
+	for m.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.commit(t, 0, 5)
+	behind.shown.Store(3)
+	c, _ = m.client(t, 5)
+	c.takes(t, 0, 3)
+	c.answered(t)
+	behind.shown.Store(1 << 62)
+	w.commit(t, 5, 6) // wakes those who watch
+	c.takes(t, 3, 6)
+	w.commit(t, 6, 9)
+	c.takes(t, 6, 9)
+}
+
+// behindStore shows the log up to a place only, if that is set.
+type behindStore struct {
+	*memstore.Store
+	shown atomic.Uint64
+}
+
+func (b *behindStore) ReadLog(ctx context.Context, app string, after uint64, limit int) ([]messages.LogEntry, error) {
+	entries, err := b.Store.ReadLog(ctx, app, after, limit)
+	if shown := b.shown.Load(); shown > 0 {
+		for i := range entries {
+			if entries[i].Seq > shown {
+				return entries[:i], err
+			}
+		}
+	}
+	return entries, err
+}

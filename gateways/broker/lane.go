@@ -39,9 +39,8 @@ func newLane() lane {
 
 const (
 	readBatch = 128
-	// retryPause is between two tries to read the log, and noticePause before a log that seems to lack its end is read again.
-	retryPause  = time.Second
-	noticePause = 20 * time.Millisecond
+	// retryPause is between two tries to read the log.
+	retryPause = time.Second
 	// maxPacketID is how many packet ids there are.
 	maxPacketID = math.MaxUint16
 )
@@ -218,6 +217,8 @@ func (s *session) reads() bool { return s.live && !s.following && s.own.durable 
 // readOn reads the log from the lane's place on, until the lane follows or the connection ends.
 func (s *session) readOn() {
 	ctx := s.server.ctx
+	changed, unwatch := s.server.cfg.Store.WatchLog(s.app.id)
+	defer unwatch()
 	for resumed := true; ; resumed = false {
 		s.mu.Lock()
 		if !s.reads() || ctx.Err() != nil {
@@ -231,15 +232,17 @@ func (s *session) readOn() {
 		switch {
 		case err != nil:
 			s.server.log.Warn("MQTT session can't read its events; trying again", "application_id", s.app.id, "client_id", shown(s.key.clientID), "err", err)
-			s.sleep(ctx, retryPause)
+			t := time.NewTimer(retryPause)
+			sleep(ctx, s, t.C)
+			t.Stop()
 		case len(entries) == 0:
-			if !s.catchUp(epoch) {
-				s.skipLost(ctx, place, epoch, math.MaxUint64)
-				s.sleep(ctx, noticePause)
+			// The feed may have begun behind entries that this node has not heard of yet. Then this goes on until there is a newer one.
+			if !s.catchUp(epoch) && !s.skipTrimmed(ctx, place, epoch) {
+				sleep(ctx, s, changed)
 			}
 		default:
-			if resumed && entries[0].Seq > place+1 {
-				s.skipLost(ctx, place, epoch, entries[0].Seq)
+			if entries[0].Seq > place+1 && (resumed || s.server.cfg.Node == "") {
+				s.noteLost(ctx, place, entries[0].Seq)
 			}
 			for i := range entries {
 				if !s.offer(ctx, &entries[i], epoch) {
@@ -250,12 +253,10 @@ func (s *session) readOn() {
 	}
 }
 
-// sleep ends early when something about the session changes.
-func (s *session) sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
+// sleep ends with a signal, or when something about the session changes.
+func sleep[T any](ctx context.Context, s *session, signal <-chan T) {
 	select {
-	case <-t.C:
+	case <-signal:
 	case <-s.wake:
 	case <-ctx.Done():
 	}
@@ -313,22 +314,40 @@ func (s *session) offer(ctx context.Context, entry *messages.LogEntry, epoch int
 	}
 }
 
-// skipLost goes on after what the log does not hold any more, and makes the loss known. next is the next entry that there is.
-func (s *session) skipLost(ctx context.Context, place uint64, epoch int, next uint64) {
+// skipTrimmed goes on at the end of a log that holds nothing after the lane's place any more. It knows that of a log without gaps only, that of a single
+// node.
+func (s *session) skipTrimmed(ctx context.Context, place uint64, epoch int) bool {
+	if s.server.cfg.Node != "" {
+		return false
+	}
 	first, _, err := s.server.cfg.Store.LogRange(ctx, s.app.id)
 	if err != nil || first <= place+1 {
-		return
+		return false
 	}
-	lost := uint64(1) // at least, in a log with gaps
-	if next == first || next == math.MaxUint64 {
-		lost = first - place - 1
-	}
+	s.lost(first - place - 1)
 	s.mu.Lock()
-	if s.epoch == epoch && s.place < first {
-		s.place = first - 1
+	defer s.mu.Unlock()
+	if s.epoch == epoch {
+		s.place = max(s.place, first-1)
 	}
-	s.mu.Unlock()
-	s.server.metrics.dropped.WithLabelValues("retention").Add(float64(lost))
+	return true
+}
+
+// noteLost looks whether the log has dropped something between the lane's place and the next entry that there is.
+func (s *session) noteLost(ctx context.Context, place, next uint64) {
+	first, _, err := s.server.cfg.Store.LogRange(ctx, s.app.id)
+	switch {
+	case err != nil || first <= place+1:
+	case s.server.cfg.Node == "":
+		s.lost(next - place - 1)
+	default: // the log of many nodes has gaps
+		s.lost(1)
+	}
+}
+
+// lost makes known that events are gone that the client may have been waiting for.
+func (s *session) lost(n uint64) {
+	s.server.metrics.dropped.WithLabelValues("retention").Add(float64(n))
 	s.server.log.Warn("MQTT session was away for longer than events are kept; it goes on with the oldest there is",
-		"application_id", s.app.id, "client_id", shown(s.key.clientID), "at_most", lost)
+		"application_id", s.app.id, "client_id", shown(s.key.clientID), "events_of_the_application", n)
 }
