@@ -116,7 +116,7 @@ func (s *server) startDevices(ctx context.Context) error {
 	})
 	cfg := &actors.DeviceConfig{
 		Store: s.store, Registry: s.registry, Formatters: s.scripts, Transmitter: s.transmitter, Random: random{},
-		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
+		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID, Network: s.cfg.networkIDs(), Activations: s.registry,
 		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
 	}
 	quiet := demoted{s.log.With("component", "actors").Handler()}
@@ -175,8 +175,12 @@ func (s *server) startIntegrations(ctx context.Context) error {
 		cfg.ReplicaPatience = 30 * time.Second
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, cfg)
+	input, err := s.cfg.API.input()
+	if err != nil {
+		return err
+	}
 	s.connector = &connector{
-		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)

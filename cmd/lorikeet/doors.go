@@ -45,7 +45,11 @@ func (s *server) startBroker(context.Context) (err error) {
 	if !s.cfg.MQTT.enabled() {
 		return nil
 	}
-	s.broker, err = broker.Open(s.brokerConfig())
+	cfg := s.brokerConfig()
+	if cfg.Input, err = s.cfg.API.input(); err != nil {
+		return err
+	}
+	s.broker, err = broker.Open(cfg)
 	return err
 }
 
@@ -83,20 +87,27 @@ func (s *server) startCleaning(ctx context.Context) {
 
 func (s *server) startREST() (err error) {
 	mqtt, mqttTLS := s.publicMQTT()
-	s.rest, err = rest.Open(rest.Config{
+	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
+	if err != nil {
+		return err
+	}
+	s.rest, err = rest.Open(cfg)
 	return err
 }
 
 func checkPubSub(p v3.PubSub) error {
-	if p.MQTT != nil {
+	switch {
+	case p.MQTT != nil:
 		return mqttclient.Check(p)
+	case p.NATS != nil:
+		return natsclient.Check(p)
 	}
-	return natsclient.Check(p)
+	return nil // the registry refuses an integration without a provider, and those that there are not
 }
 
 // integrationHealth is what REST shows of a running integration; nil if it does not run.

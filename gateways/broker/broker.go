@@ -24,6 +24,7 @@ import (
 
 	"lorikeet/gateways"
 	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
 )
 
 // Config of a Server. Authorize, ApplicationExists, KeyRights, Downlinks and Store are required; a zero number means its default.
@@ -45,6 +46,7 @@ type Config struct {
 	// client is away.
 	KeyRights func(ctx context.Context, application, keyID string) (messages.Access, error)
 	Downlinks gateways.Downlinks
+	Input     v3.Input // how wrong downlinks are taken
 	Store     Store
 	// Node is the name of this server among those that share Store; empty if there are no others.
 	Node string

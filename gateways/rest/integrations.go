@@ -14,7 +14,7 @@ type formatsBody struct {
 }
 
 func (s *Server) listFormats(c *call) error {
-	return c.JSON(http.StatusOK, formatsBody{map[string]string{"json": "JSON"}})
+	return c.JSON(http.StatusOK, formatsBody{map[string]string{"json": "JSON", "protobuf": "Protocol Buffers"}})
 }
 
 var webhookOrders = orders[v3.Webhook]{
@@ -26,14 +26,18 @@ var webhookOrders = orders[v3.Webhook]{
 // one could do more than read.
 func (c *call) managesIntegrations() bool { return c.needs(writeIntegrations...) == nil }
 
+// hideFromWebhook takes away what nobody gets back, and the credentials if the caller may not write webhooks.
 func (c *call) hideFromWebhook() func(tree, *v3.Webhook) {
-	if c.managesIntegrations() {
-		return nil
-	}
-	return func(t tree, _ *v3.Webhook) {
-		delete(t, "headers")
-		delete(t, "downlink_api_key")
-		delete(t, "template_fields")
+	manages := c.managesIntegrations()
+	return func(t tree, w *v3.Webhook) {
+		hideSigningSecret(t, w)
+		delete(t, "tls_client_key")
+		if manages {
+			return
+		}
+		for _, name := range []string{"headers", "downlink_api_key", "template_fields", "tls_ca", "tls_client_cert"} {
+			delete(t, name)
+		}
 		if text, _ := t["base_url"].(string); text != "" {
 			t["base_url"] = withoutCredentials(text)
 		}
@@ -87,6 +91,10 @@ func (s *Server) setWebhook(c *call) error {
 	if id == "" {
 		id = req.value.IDs.WebhookID
 	}
+	generated, err := generateSigningSecret(req)
+	if err != nil {
+		return err
+	}
 	change := req.change()
 	hook, err := s.cfg.Registry.SetWebhook(c.ctx(), c.app(), id, func(w *v3.Webhook) error {
 		if err := change(w); err != nil {
@@ -99,7 +107,7 @@ func (s *Server) setWebhook(c *call) error {
 		return err
 	}
 	s.addHealth(&hook)
-	return written(c, hook, req.paths, c.hideFromWebhook())
+	return written(c, hook, req.paths, showGenerated(c.hideFromWebhook(), generated))
 }
 
 func (s *Server) deleteWebhook(c *call) error {
@@ -114,7 +122,7 @@ var pubSubOrders = orders[v3.PubSub]{
 	"created_at": func(p *v3.PubSub) string { return timeText(p.CreatedAt) },
 }
 
-// hideFromPubSub takes away credentials, and adds the health.
+// hideFromPubSub takes away from who does not manage integrations what could help to use the credentials, which nobody is shown, and adds the health.
 func (s *Server) hideFromPubSub(c *call) func(tree, *v3.PubSub) {
 	manages := c.managesIntegrations()
 	return func(t tree, p *v3.PubSub) {
@@ -138,6 +146,9 @@ func (s *Server) listPubSubs(c *call) error {
 	if err != nil {
 		return err
 	}
+	for i := range pubsubs {
+		pubsubs[i] = pubsubs[i].Redacted()
+	}
 	shown, err := shownBy(c, s.hideFromPubSub(c))
 	if err != nil {
 		return err
@@ -150,7 +161,7 @@ func (s *Server) getPubSub(c *call) error {
 	if err != nil {
 		return err
 	}
-	return show(c, pubsub, s.hideFromPubSub(c))
+	return show(c, pubsub.Redacted(), s.hideFromPubSub(c))
 }
 
 func (s *Server) setPubSub(c *call) error {
@@ -164,6 +175,7 @@ func (s *Server) setPubSub(c *call) error {
 	}
 	change := req.change()
 	pubsub, err := s.cfg.Registry.SetPubSub(c.ctx(), c.app(), id, func(p *v3.PubSub) error {
+		old := *p // change makes a new one
 		if err := change(p); err != nil {
 			return err
 		}
@@ -174,12 +186,15 @@ func (s *Server) setPubSub(c *call) error {
 			p.NATS = nil
 		}
 		p.IDs = v3.PubSubIDs{ApplicationIDs: v3.ApplicationIDs{ApplicationID: c.app()}, PubSubID: id}
+		if err := keepSecrets(req, old, p); err != nil {
+			return err
+		}
 		return s.cfg.CheckPubSub(*p)
 	})
 	if err != nil {
 		return err
 	}
-	return written(c, pubsub, req.paths, s.hideFromPubSub(c))
+	return written(c, pubsub.Redacted(), req.paths, s.hideFromPubSub(c))
 }
 
 func (s *Server) deletePubSub(c *call) error {
