@@ -47,7 +47,6 @@ type server struct {
 	integrations *actors.Integrations
 	connector    *connector
 	broker       *broker.Server
-	feeds        *feeds
 	stopCleaning func()
 	udp          *semtechudp.Server
 	rest         *rest.Server
@@ -226,9 +225,6 @@ func (s *server) Close(ctx context.Context) error {
 	if s.router != nil {
 		s.drain(ctx)
 		note("devices", s.router.Stop(ctx))
-	}
-	if s.feeds != nil {
-		s.feeds.stop()
 	}
 	if s.broker != nil {
 		note("MQTT", s.broker.Close(ctx))

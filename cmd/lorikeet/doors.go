@@ -27,9 +27,6 @@ func (s *server) startDoors(ctx context.Context) error {
 		return err
 	}
 	s.unwatch = s.registry.Watch(s.registryChanged)
-	if err := s.startFeeds(ctx); err != nil {
-		return err
-	}
 	s.startCleaning(ctx)
 	if err := s.startREST(); err != nil {
 		return err
@@ -57,37 +54,20 @@ func (s *server) startBroker(context.Context) (err error) {
 	return err
 }
 
-// startFeeds shows the broker the events of every application.
-func (s *server) startFeeds(ctx context.Context) error {
-	if s.broker == nil {
-		return nil
-	}
-	s.feeds = newFeeds(s.store, s.broker.Publish, s.log.With("component", "feeds"))
-	apps, err := s.registry.Applications(ctx)
-	if err != nil {
-		return err
-	}
-	for _, app := range apps {
-		s.feeds.start(app.IDs.ApplicationID)
-	}
-	return nil
-}
-
 // registryChanged is called after each write of the registry and must not block.
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
-	if s.broker == nil || s.feeds == nil {
+	if s.broker == nil {
 		return
 	}
 	switch {
 	case c.Kind == messages.KindAPIKey:
 		s.broker.KeyChanged(c.ID)
+	case c.Kind == messages.KindMQTTSession:
+		s.broker.SessionChanged(c.ID)
 	case c.Kind == messages.KindApplication && c.Deleted:
-		s.feeds.end(c.ID)
 		s.broker.ApplicationDeleted(c.ID)
-	case c.Kind == messages.KindApplication:
-		s.feeds.start(c.ID)
 	}
 }
 
