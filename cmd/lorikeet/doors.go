@@ -108,7 +108,7 @@ func (s *server) startCleaning(ctx context.Context) {
 func (s *server) startREST() (err error) {
 	s.rest, err = rest.Open(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(),
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})

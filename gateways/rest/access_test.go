@@ -109,6 +109,16 @@ var required = map[string][]messages.Right{
 	"DELETE /as/pubsub/:application_id/:pub_sub_id":                                              writeIntegrations,
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/push":    {messages.RightApplicationTrafficDownWrite},
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/replace": {messages.RightApplicationTrafficDownWrite},
+
+	"GET /dr/applications/:application_id/brands":                                                                                   {},
+	"GET /dr/applications/:application_id/brands/:brand_id":                                                                         {},
+	"GET /dr/applications/:application_id/models":                                                                                   {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models":                                                                  {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id":                                                        {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id/:firmware_version/:band_id/template":                    {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id/:firmware_version/:band_id/formatters/uplink/decoder":   {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id/:firmware_version/:band_id/formatters/downlink/encoder": {},
+	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id/:firmware_version/:band_id/formatters/downlink/decoder": {},
 }
 
 // A key that has all other rights is refused, with the name of the one it lacks; with all that are required it is let in.

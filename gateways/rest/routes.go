@@ -32,7 +32,7 @@ var (
 // routes is the whole API. Keys of devices need a further right, which their handlers ask for.
 func routes() []route {
 	all := serverRoutes()
-	for _, part := range [][]route{applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), gatewayRoutes()} {
+	for _, part := range [][]route{applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), gatewayRoutes(), deviceRepositoryRoutes()} {
 		for _, r := range part {
 			r.path = prefix + r.path
 			all = append(all, r)
