@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"messages/v3":                      {},
 	"messages/wire":                    {},
 	"formatters":                       {"formatters/lua", "formatters/javascript", "formatters/cayennelpp", "formatters/normalized", "formatters/repository"},
+	"formatters/cases":                 {},
 	"formatters/cayennelpp":            {},
 	"formatters/formatterstest":        {"formatters"},
 	"formatters/javascript":            {},
