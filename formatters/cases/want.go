@@ -14,15 +14,17 @@ import (
 
 // Want is what a codec is to give. What is nil is not looked at.
 //
-// In a case, "expect" is the decoded payload, or the bytes as a list or hex; or an object as TS013 has it: data, bytes, fPort, warnings, errors, and normalized for
-// the list of measurements. errors says that the call must fail; each text must occur in the error. "error", beside "expect" or in it, is one such text.
+// In a case, "expect" is the decoded payload, or the bytes as a list or hex; or an object as TS013 has it: data, bytes, fPort, warnings, errors, and normalized and
+// normalized_warnings for the list of measurements. errors says that the call must fail; each text must occur in the error. "error", beside "expect" or in it, is one such text.
 type Want struct {
 	Data       json.RawMessage
 	Normalized json.RawMessage // a list; one object will do
 	Bytes      []byte
 	FPort      *uint8
-	Warnings   []string // an empty list, not nil: there must be none
-	Errors     []string // an empty list, not nil: the call must not fail
+	Warnings   []string // an empty list, not nil: there must be none; so for the others
+	// NormalizedWarnings are those about measurements.
+	NormalizedWarnings []string
+	Errors             []string
 }
 
 func (m members) want(use messages.CodecUse) (*Want, error) {
@@ -58,7 +60,7 @@ func dataOf(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-var outputMembers = []string{"data", "bytes", "fport", "frmpayload", "warnings", "errors", "error", "normalized", "normalizedpayload"}
+var outputMembers = []string{"data", "bytes", "fport", "frmpayload", "warnings", "errors", "error", "normalized", "normalizedwarnings"}
 
 // read takes what is expected in either form.
 func (w *Want) read(raw json.RawMessage, use messages.CodecUse) error {
@@ -80,7 +82,7 @@ func (w *Want) read(raw json.RawMessage, use messages.CodecUse) error {
 	var fPort *uint8
 	var failure *string
 	for name, v := range map[string]any{
-		"data": &w.Data, "normalized": &w.Normalized, "bytes": &bytes, "fport": &fPort, "warnings": &w.Warnings, "errors": &w.Errors, "error": &failure,
+		"data": &w.Data, "normalized": &w.Normalized, "bytes": &bytes, "fport": &fPort, "warnings": &w.Warnings, "normalizedwarnings": &w.NormalizedWarnings, "errors": &w.Errors, "error": &failure,
 	} {
 		if _, err := m.take(name, v); err != nil {
 			return fmt.Errorf("expect.%w", err)
@@ -111,7 +113,7 @@ func isOutput(object map[string]json.RawMessage, use messages.CodecUse) bool {
 				return false
 			}
 			known++
-		case "errors", "warnings":
+		case "errors", "warnings", "normalizedwarnings":
 			if first != '[' && first != 'n' {
 				return false
 			}
@@ -186,9 +188,8 @@ func (w *Want) Diff(got Got, failure error) []string {
 	if w.FPort != nil && *w.FPort != got.FPort {
 		d.add("fPort", *w.FPort, got.FPort)
 	}
-	if w.Warnings != nil && !slices.Equal(w.Warnings, got.Warnings) {
-		d.add("warnings", w.Warnings, got.Warnings)
-	}
+	d.texts("warnings", w.Warnings, got.Warnings)
+	d.texts("normalized_warnings", w.NormalizedWarnings, got.NormalizedWarnings)
 	return d.lines
 }
 
@@ -208,6 +209,12 @@ func mustMarshal(v any) json.RawMessage {
 		return json.RawMessage(fmt.Sprintf("%q", err.Error()))
 	}
 	return text
+}
+
+func (d *differ) texts(path string, want, got []string) {
+	if want != nil && !slices.Equal(want, got) {
+		d.add(path, want, got)
+	}
 }
 
 func (d *differ) normalized(want json.RawMessage, got []json.RawMessage) {

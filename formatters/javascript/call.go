@@ -18,6 +18,7 @@ type call struct {
 	*Program
 	vm    *goja.Runtime
 	shown *goja.Object // the data of the result, for normalizeUplink
+	text  goja.Value   // the library of text.js, if it was needed
 }
 
 // refusal leaves the function that run was given.
@@ -106,22 +107,7 @@ func timeout(ctx context.Context) error {
 
 // load runs the script's top level.
 func (c *call) load() {
-	if c.names.module {
-		exports, module := c.vm.NewObject(), c.vm.NewObject()
-		c.set(module, "exports", exports)
-		c.global("exports", exports)
-		c.global("module", module)
-	}
-	if c.names.console {
-		c.global("console", c.console())
-	}
-	if c.names.base64 {
-		c.global("atob", c.vm.ToValue(c.atob))
-		c.global("btoa", c.vm.ToValue(c.btoa))
-	}
-	if c.names.buffer {
-		c.global("Buffer", c.program(bufferProgram()))
-	}
+	c.environment()
 	c.vm.SetParserOptions(noSourceMaps) // for eval
 	c.program(c.compiled)
 }

@@ -17,7 +17,7 @@ func uplink(bytes ...byte) messages.DecodeInput {
 	return messages.DecodeInput{Bytes: bytes, FPort: 2, RecvTime: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
 }
 
-func compile(t testing.TB, source string) *Program {
+func mustCompile(t testing.TB, source string) *Program {
 	t.Helper()
 	p, err := Compile(source)
 	if err != nil {
@@ -68,7 +68,7 @@ func TestUplinkDispatch(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, c.source).DecodeUplink(t.Context(), uplink(1, 2, 255))
+			d, err := mustCompile(t, c.source).DecodeUplink(t.Context(), uplink(1, 2, 255))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestUplinkResults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, "function decodeUplink() { return "+c.result+" }").DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, "function decodeUplink() { return "+c.result+" }").DecodeUplink(t.Context(), uplink(1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +157,7 @@ func TestUplinkFailures(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, "function decodeUplink(input) {"+c.body+"\n}").DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, "function decodeUplink(input) {"+c.body+"\n}").DecodeUplink(t.Context(), uplink(1))
 			wantError(t, err, c.error, c.words...)
 			if d.Data != nil || d.Warnings != nil {
 				t.Errorf("a failed call gave %s %q", d.Data, d.Warnings)
@@ -168,7 +168,7 @@ func TestUplinkFailures(t *testing.T) {
 
 func TestMissingFunctionsAreNamed(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `var x = 1`)
+	p := mustCompile(t, `var x = 1`)
 	_, err := p.DecodeUplink(t.Context(), uplink(1))
 	wantError(t, err, "formatter_function", "decodeUplink")
 	_, err = p.DecodeDownlink(t.Context(), uplink(1))
@@ -190,14 +190,14 @@ func TestCompileErrorNamesTheLine(t *testing.T) {
 	}
 	_, err := Compile(strings.Repeat(" ", messages.MaxFormatterSource+1))
 	wantError(t, err, "formatter_compile", "at most 262144")
-	_, err = compile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
+	_, err = mustCompile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
 	wantError(t, err, "formatter_error", "ReferenceError", "line 2")
 }
 
 func TestSourceMapsAreNotRead(t *testing.T) {
 	t.Parallel()
 	source := "function decodeUplink() { eval('1 //# sourceMappingURL=/does/not/exist.map'); return {data: {}} }\n//# sourceMappingURL=/does/not/exist.map"
-	if _, err := compile(t, source).DecodeUplink(t.Context(), uplink(1)); err != nil {
+	if _, err := mustCompile(t, source).DecodeUplink(t.Context(), uplink(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -232,7 +232,7 @@ func TestNormalizeUplink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, decode+c.source).DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, decode+c.source).DecodeUplink(t.Context(), uplink(1))
 			if got := errorText(err); got != c.failure {
 				t.Fatalf("got error %q, want %q", got, c.failure)
 			}
@@ -267,7 +267,7 @@ func TestEncodeDownlink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			e, err := compile(t, c.source).EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"led":7,"b":1,"a":2}`), FPort: c.fPort})
+			e, err := mustCompile(t, c.source).EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"led":7,"b":1,"a":2}`), FPort: c.fPort})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,16 +290,16 @@ func TestEncodeDownlinkFailures(t *testing.T) {
 		{`{bytes: new Array(5000)}`, "formatter_output", "5000 bytes"},
 		{`{bytes: [{valueOf: function () { throw new Error("mine") }}]}`, "formatter_error", "mine"},
 	} {
-		_, err := compile(t, "function encodeDownlink() { return "+c.result+" }").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{}`)})
+		_, err := mustCompile(t, "function encodeDownlink() { return "+c.result+" }").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{}`)})
 		wantError(t, err, c.error, c.words)
 	}
-	_, err := compile(t, "function encodeDownlink() {}").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"a":`)})
+	_, err := mustCompile(t, "function encodeDownlink() {}").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"a":`)})
 	wantError(t, err, "formatter_error", "not valid JSON")
 }
 
 func TestDecodeDownlink(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `function decodeDownlink(i) { return {data: {led: i.bytes[0], p: i.fPort}} } function normalizeUplink() { throw 1 }`)
+	p := mustCompile(t, `function decodeDownlink(i) { return {data: {led: i.bytes[0], p: i.fPort}} } function normalizeUplink() { throw 1 }`)
 	d, err := p.DecodeDownlink(t.Context(), uplink(7))
 	if err != nil || string(d.Data) != `{"led":7,"p":2}` || d.NormalizedWarnings != nil {
 		t.Errorf("got %s %q, %v", d.Data, d.NormalizedWarnings, err)
@@ -308,7 +308,7 @@ func TestDecodeDownlink(t *testing.T) {
 
 func TestNothingIsLeftFromCallToCall(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `var n = 0; function decodeUplink(i) { n++; var before = ({}).x; Object.prototype.x = 1; Array.prototype.map = null; return {data: {n: n, x: before === undefined, m: typeof [].slice}} }`)
+	p := mustCompile(t, `var n = 0; function decodeUplink(i) { n++; var before = ({}).x; Object.prototype.x = 1; Array.prototype.map = null; return {data: {n: n, x: before === undefined, m: typeof [].slice}} }`)
 	for range 3 {
 		d, err := p.DecodeUplink(t.Context(), uplink(1))
 		if err != nil || string(d.Data) != `{"n":1,"x":true,"m":"function"}` {
@@ -334,7 +334,7 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer cancel()
-			_, err := compile(t, "function decodeUplink(i) {"+body+"}").DecodeUplink(ctx, uplink(1))
+			_, err := mustCompile(t, "function decodeUplink(i) {"+body+"}").DecodeUplink(ctx, uplink(1))
 			wantError(t, err, "formatter_limit")
 		})
 	}
@@ -342,12 +342,12 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := compile(t, "function decodeUplink(i) {return {data: {}}} function normalizeUplink() { for(;;); }").DecodeUplink(ctx, uplink(1))
+		_, err := mustCompile(t, "function decodeUplink(i) {return {data: {}}} function normalizeUplink() { for(;;); }").DecodeUplink(ctx, uplink(1))
 		wantError(t, err, "formatter_limit")
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := compile(t, "function decodeUplink() { return {data: {}} }").DecodeUplink(ctx, uplink(1)); !errors.Is(err, context.Canceled) {
+	if _, err := mustCompile(t, "function decodeUplink() { return {data: {}} }").DecodeUplink(ctx, uplink(1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
@@ -389,7 +389,7 @@ func TestBuffer(t *testing.T) {
 		`[...Buffer.from([1, 2]).map(function (x) { return x + 1 })]`: `[2,3]`,
 		`Buffer.from([1, 2, 3, 4]).swap16().toString("hex")`:          `"02010403"`,
 	} {
-		d, err := compile(t, "function decodeUplink() { return {data: {r: "+expression+"}} }").DecodeUplink(t.Context(), uplink())
+		d, err := mustCompile(t, "function decodeUplink() { return {data: {r: "+expression+"}} }").DecodeUplink(t.Context(), uplink())
 		if err != nil {
 			t.Errorf("%s: %v", expression, err)
 			continue
@@ -403,7 +403,7 @@ func TestBuffer(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{`Buffer.from([1]).readUInt16BE(0)`, `Buffer.from(5)`, `Buffer.from("a", "rot13")`, `Buffer.alloc(1).writeInt8(0, 1)`} {
-		_, err := compile(t, "function decodeUplink() { return {data: {r: "+bad+"}} }").DecodeUplink(t.Context(), uplink())
+		_, err := mustCompile(t, "function decodeUplink() { return {data: {r: "+bad+"}} }").DecodeUplink(t.Context(), uplink())
 		wantError(t, err, "formatter_error")
 	}
 }
