@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/dop251/goja"
 
@@ -57,7 +59,21 @@ func (p *Program) run(ctx context.Context, do func(*call)) (err error) {
 			return e
 		}
 	}
-	return messages.Invalid("formatter_error", "%s%s", text, place(exception))
+	return messages.Invalid("formatter_error", "%s%s%s", text, place(exception), hint(text))
+}
+
+// hint says what to do about a global that other places have where scripts run.
+func hint(text string) string {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(text, " is not defined"), "ReferenceError: ")
+	switch {
+	case !ok:
+		return ""
+	case name == "require":
+		return ": there are no modules here; put the code into the script (Buffer, atob, TextDecoder are there without)"
+	case slices.Contains([]string{"setTimeout", "setInterval", "setImmediate", "fetch", "XMLHttpRequest", "process", "window", "document", "self", "global"}, name):
+		return ": scripts have the language alone, no timers, network or page"
+	}
+	return ""
 }
 
 // guard calls f; an exception, an interrupt or a stack overflow in it comes back as an error.
