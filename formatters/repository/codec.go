@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,8 @@ type part struct {
 	Examples yaml.Node `yaml:"examples"`
 }
 
+var codecName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+
 // question is who asks for which codec.
 type question struct {
 	name string
@@ -51,11 +54,15 @@ type choice struct {
 	err       error
 }
 
-// Codec gives the script for a use. A name, "vendor/codec", wins over ids. Of ids the brand and the model are needed; firmware and band may be left out as
+// Codec gives the script for a use. A name, "vendor/codec", wins over ids; what is no such name is passed over, as The Things Stack does with all parameters
+// of this formatter. Of ids the brand and the model are needed; firmware and band may be left out as
 // long as all that remain lead to one codec.
 func (r *Repository) Codec(name string, ids *messages.VersionIDs, use messages.CodecUse) (messages.Formatter, error) {
 	q := question{name: name, use: use}
-	if ids != nil && name == "" {
+	if !codecName.MatchString(name) {
+		q.name = ""
+	}
+	if ids != nil && q.name == "" {
 		q.ids = *ids
 		q.ids.HardwareVersion = "" // says nothing about the codec
 	}
@@ -89,14 +96,11 @@ func (r *Repository) choose(q question) (messages.Formatter, error) {
 // codecOf names the codec that a name or ids lead to.
 func (r *Repository) codecOf(name string, ids messages.VersionIDs) (vendor, codec string, err error) {
 	if name != "" {
-		vendor, codec, ok := strings.Cut(name, "/")
-		if !ok || !identifier.MatchString(vendor) || !identifier.MatchString(codec) {
-			return "", "", messages.Invalid("repository_codec", "formatter parameter %.64q: name a codec of the device repository as vendor/codec, or leave it empty to choose by version_ids", name)
-		}
+		vendor, codec, _ := strings.Cut(name, "/")
 		return vendor, codec, nil
 	}
 	if ids.BrandID == "" || ids.ModelID == "" {
-		return "", "", messages.Invalid("no_version_identifiers", "the device has no version_ids with brand_id and model_id, by which a codec is found: set them, or name a codec in the formatter's parameter")
+		return "", "", messages.Invalid("no_version_identifiers", "the device has no version_ids with brand_id and model_id, by which a codec is found: set them, or name a codec, vendor/codec, in the formatter's parameter")
 	}
 	profiles, err := r.profiles(ids)
 	if err != nil {

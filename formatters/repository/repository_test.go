@@ -135,10 +135,11 @@ func TestCodecIsChosen(t *testing.T) {
 		{"unknown name", "birch/none", nil, messages.UplinkDecoder, "no_codec"},
 		{"a name that is a model", "birch/water-meter", nil, messages.UplinkDecoder, "no_decoder"},
 		{"another vendor's script", "cedar/thief-codec", nil, messages.UplinkDecoder, "repository_file"},
-		{"a name that is none", "meter", nil, messages.UplinkDecoder, "repository_codec"},
-		{"a path", "../x/meter", nil, messages.UplinkDecoder, "repository_codec"},
-		{"a path", "birch/../alder/room-sensor-codec", nil, messages.UplinkDecoder, "repository_codec"},
-		{"dots", "../birch", nil, messages.UplinkDecoder, "repository_codec"},
+		{"a parameter that is no name", "function decodeUplink() {}", versions("birch", "water-meter", "", ""), messages.UplinkDecoder, "litres"},
+		{"a name that is none", "meter", nil, messages.UplinkDecoder, "no_version_identifiers"},
+		{"a path", "../x/meter", nil, messages.UplinkDecoder, "no_version_identifiers"},
+		{"a path", "birch/../alder/room-sensor-codec", nil, messages.UplinkDecoder, "no_version_identifiers"},
+		{"dots", "../birch", nil, messages.UplinkDecoder, "no_version_identifiers"},
 	} {
 		for range 2 { // the second answer comes from memory
 			f, err := r.Codec(c.name, c.ids, c.use)
