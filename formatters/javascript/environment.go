@@ -20,9 +20,19 @@ var (
 	//go:embed locale.js
 	localeSource string
 
+	// The interpreter's from of typed arrays does not take a text apart.
+	fromTextSource = `(function () {
+	var typed = Object.getPrototypeOf(Uint8Array), from = typed.from;
+	Object.defineProperty(typed, 'from', {writable: true, configurable: true, value: function (source, map, self) {
+		return from.call(this, typeof source === 'string' ? Array.from(source) : source, map, self);
+	}});
+})`
+
 	bufferProgram = library("buffer.js", &bufferSource)
 	textProgram   = library("text.js", &textSource)
 	localeProgram = library("locale.js", &localeSource)
+
+	fromTextProgram = library("typedarray.js", &fromTextSource)
 )
 
 func library(name string, source *string) func() *goja.Program {
@@ -51,6 +61,9 @@ func (c *call) environment() {
 		for _, name := range []string{"TextDecoder", "TextEncoder", "structuredClone"} {
 			c.lazyGlobal(name, func() goja.Value { return c.member(c.textLibrary(), name) })
 		}
+	}
+	if c.names.typedFrom {
+		c.make(fromTextProgram())
 	}
 	if c.names.locale {
 		intl := c.make(localeProgram(), c.vm.ToValue(c.dateParts))

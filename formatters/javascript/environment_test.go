@@ -56,6 +56,7 @@ func TestSourcesAsTheyCome(t *testing.T) {
 		"export default":   "export default {\n decodeUplink(i) { return {data: {n: 1}} }\n}",
 		"default function": "export default function decodeUplink(i) { return {data: {n: 1}} }",
 		"export const":     "export const decodeUplink = async (i) => ({data: {n: 1}})",
+		"false octals":     "var a = [08, 09.5, 0089, 010, '08 09']; // 08 é\nfunction decodeUplink(i) { /* é */ return {data: {n: a[0] + a[1] + a[2] + a[3] === 114.5 && a[4] === '08 09' ? 001 : a}} }",
 		"the word alone":   "// export default\nvar s = 'export const'; function decodeUplink(i) { return {data: {n: 1}} }",
 	} {
 		if d, err := mustCompile(t, source).DecodeUplink(t.Context(), uplink(1)); err != nil || string(d.Data) != `{"n":1}` {
@@ -88,12 +89,14 @@ func TestGlobalsAreMadeWhenTheyAreRead(t *testing.T) {
 func TestText(t *testing.T) {
 	t.Parallel()
 	for expression, want := range map[string]string{
-		`new TextDecoder().decode(new Uint8Array([0xc2, 0xb0, 0x43, 0xff]))`:                              `"°C` + "\ufffd" + `"`,
-		`new TextDecoder('utf-16le').decode(new Uint8Array([0x3d, 0xd8, 0, 0xde]).buffer)`:                `"😀"`,
-		`new TextDecoder('latin1').decode(new DataView(new Uint8Array([0xe9]).buffer))`:                   `"é"`,
-		`new TextDecoder().decode(new Uint8Array([0xef, 0xbb, 0xbf, 0x41])) + new TextDecoder().decode()`: `"A"`,
-		`Array.from(new TextEncoder().encode('é€'))`:                                                      `[195,169,226,130,172]`,
-		`new TextDecoder('utf-8', {fatal: true}).decode(new Uint8Array([0xff]))`:                          `TypeError: The encoded data was not valid for encoding utf-8 (line 1)`,
+		`Array.from(Uint8Array.from(atob('AQL/'), function (c) { return c.charCodeAt(0) }))`:                    `[1,2,255]`,
+		`Array.from(Uint16Array.from(new Set([1, 2]))).concat(Array.from(Int8Array.from({length: 1, 0: 255})))`: `[1,2,-1]`,
+		`new TextDecoder().decode(new Uint8Array([0xc2, 0xb0, 0x43, 0xff]))`:                                    `"°C` + "\ufffd" + `"`,
+		`new TextDecoder('utf-16le').decode(new Uint8Array([0x3d, 0xd8, 0, 0xde]).buffer)`:                      `"😀"`,
+		`new TextDecoder('latin1').decode(new DataView(new Uint8Array([0xe9]).buffer))`:                         `"é"`,
+		`new TextDecoder().decode(new Uint8Array([0xef, 0xbb, 0xbf, 0x41])) + new TextDecoder().decode()`:       `"A"`,
+		`Array.from(new TextEncoder().encode('é€'))`:                                                            `[195,169,226,130,172]`,
+		`new TextDecoder('utf-8', {fatal: true}).decode(new Uint8Array([0xff]))`:                                `TypeError: The encoded data was not valid for encoding utf-8 (line 1)`,
 		`new TextDecoder('koi8')`: `RangeError: The "koi8" encoding is not supported (line 1)`,
 		`(function () { var a = {d: new Date(0), m: [1, {x: 2}]}, b = structuredClone(a); b.m[1].x = 3; return [a.m[1].x, b.d] })()`: `[2,"1970-01-01T00:00:00.000Z"]`,
 	} {

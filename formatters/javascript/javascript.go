@@ -3,6 +3,7 @@ package javascript
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/dop251/goja"
@@ -31,8 +32,11 @@ type Program struct {
 // names are what the source mentions.
 type names struct {
 	console, base64, buffer, text, locale, module bool // globals
+	typedFrom                                     bool // Uint8Array.from and the like
 	recvTime, normalize, fCnt, radio, device      bool
 }
+
+var typedFrom = regexp.MustCompile(`(?:8|16|32|64|Clamped)Array\.from\b`)
 
 // Compile parses a script. The error, formatter_compile, names the line.
 func Compile(source string) (p *Program, err error) {
@@ -51,7 +55,7 @@ func Compile(source string) (p *Program, err error) {
 	mentions := func(name string) bool { return strings.Contains(source, name) }
 	return &Program{compiled: program, names: names{
 		console: mentions("console"), base64: mentions("atob") || mentions("btoa"), buffer: mentions("Buffer"),
-		text: mentions("TextDecoder") || mentions("TextEncoder") || mentions("structuredClone"), locale: mentions("toLocaleString") || mentions("toLocaleDate") || mentions("toLocaleTime") || mentions("Intl"),
+		text: mentions("TextDecoder") || mentions("TextEncoder") || mentions("structuredClone"), typedFrom: typedFrom.MatchString(source), locale: mentions("toLocaleString") || mentions("toLocaleDate") || mentions("toLocaleTime") || mentions("Intl"),
 		module: mentions("module") || mentions("export"), recvTime: mentions("recvTime"), normalize: mentions("normalizeUplink"),
 		fCnt: mentions("fCnt") || mentions("f_cnt"), radio: mentions("rssi") || mentions("snr"), device: mentions("device"),
 	}}, nil
