@@ -34,7 +34,7 @@ func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
 		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), templateRoutes(), deliveryRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(), deviceRepositoryRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
