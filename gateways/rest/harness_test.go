@@ -239,6 +239,7 @@ type door struct {
 	testing.TB
 	server   *Server
 	registry *registry.Registry
+	store    *memory.Store
 	devices  *fakeDevices
 	log      *logBuffer
 	key      string
@@ -247,7 +248,8 @@ type door struct {
 func newDoor(t testing.TB, change ...func(*Config)) *door {
 	t.Helper()
 	log := &logBuffer{}
-	reg, err := registry.Open(t.Context(), memory.New(), registry.Config{})
+	store := memory.New()
+	reg, err := registry.Open(t.Context(), store, registry.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +259,7 @@ func newDoor(t testing.TB, change ...func(*Config)) *door {
 	devices := &fakeDevices{registry: reg, states: map[messages.DeviceID]v3.EndDevice{}, queues: map[messages.DeviceID][]messages.Downlink{}, failNext: map[string]error{}}
 	cfg := Config{
 		Listen: "127.0.0.1:0", PublicURL: "https://lora.example.com/", MQTTAddress: "lora.example.com:1883", Version: "1.2.3",
-		Registry: reg, Devices: devices, Formatters: fakeFormatters{},
+		Registry: reg, Devices: devices, Formatters: fakeFormatters{}, EventLog: store, Watch: reg.Watch, Origin: "node1",
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
@@ -267,7 +269,7 @@ func newDoor(t testing.TB, change ...func(*Config)) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &door{TB: t, server: s, registry: reg, devices: devices, log: log, key: adminKey}
+	return &door{TB: t, server: s, registry: reg, store: store, devices: devices, log: log, key: adminKey}
 }
 
 // with gives the same door for another key.
