@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"messages":                         {},
 	"messages/frame":                   {},
 	"messages/record":                  {},
+	"messages/tr005":                   {},
 	"messages/v3":                      {},
 	"messages/wire":                    {},
 	"formatters":                       {"formatters/lua", "formatters/javascript", "formatters/cayennelpp"},
@@ -52,7 +53,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages reach no clock, disk, network, log, randomness or actor system.
-var pure = []string{"actors/device", "actors/radiogateway", "messages/frame"}
+var pure = []string{"actors/device", "actors/radiogateway", "messages/frame", "messages/tr005"}
 
 var impure = []string{"os", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "context", "sync", "github.com/asynkron/protoactor-go"}
 

@@ -21,8 +21,8 @@ import (
 // openPaths need no key.
 var openPaths = []string{"/", "/healthz", "/readyz", "/metrics"}
 
-// bodyPaths name the application in the body, where the handler finds it.
-var bodyPaths = []string{"/events"}
+// bodyPaths name the application in the body, where the handler finds it, or no application at all.
+var bodyPaths = []string{"/events", "/qr-codes/end-devices", "/qr-codes/end-devices/parse", "/qr-codes/end-devices/:format_id/parse"}
 
 // params puts an id in place of each parameter of a route.
 func params(path, app string) string {

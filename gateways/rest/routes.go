@@ -34,7 +34,7 @@ func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
 		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), eventRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), eventRoutes(), qrCodeRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
