@@ -312,7 +312,9 @@ func (d *door) do(method, path string, body any) reply {
 func (d *door) send(req *http.Request) reply {
 	rec := httptest.NewRecorder()
 	d.server.echo.ServeHTTP(rec, req)
-	return reply{d, req.Method + " " + req.URL.Path, rec.Code, rec.Header(), rec.Body.String()}
+	got := reply{d, req.Method + " " + req.URL.Path, rec.Code, rec.Header(), rec.Body.String()}
+	answers.check(d, got)
+	return got
 }
 
 // is checks the status.

@@ -86,6 +86,7 @@ type Server struct {
 	attempts *attempts
 	locks    locks
 
+	openAPI    openAPI
 	streams    atomic.Int64
 	heartbeat  time.Duration // of event streams
 	closing    context.Context

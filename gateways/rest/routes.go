@@ -52,6 +52,7 @@ func serverRoutes() []route {
 		{http.MethodGet, "/readyz", public, (*Server).ready},
 		{http.MethodHead, "/readyz", public, (*Server).ready},
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
+		{http.MethodGet, prefix + "/openapi.json", public, (*Server).describe},
 		{http.MethodGet, prefix + "/cluster", admin("cluster"), (*Server).cluster},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
 	}
