@@ -66,12 +66,6 @@ type APIConfig struct {
 	DevEUIBlock string `yaml:"dev_eui_block" doc:"block of DevEUIs that the API issues, as its first EUI and the number of fixed bits, e.g. 70B3D57ED0000000/40; empty: random locally administered ones"`
 }
 
-type MQTTConfig struct {
-	Listen         string `yaml:"listen" doc:"address of the MQTT broker; empty: no broker"`
-	PublicAddress  string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
-	MaxConnections int    `yaml:"max_connections" doc:"clients at one time"`
-}
-
 type UDPConfig struct {
 	Listen       string `yaml:"listen" doc:"address for radio gateways that speak Semtech UDP; empty: none"`
 	AutoRegister bool   `yaml:"auto_register" doc:"register radio gateways on first sight; false: unknown ones are ignored"`
@@ -144,7 +138,7 @@ func DefaultConfig() Config {
 		Log:      LogConfig{Level: "info", Format: "text"},
 		HTTP:     HTTPConfig{Listen: ":1885"},
 		API:      APIConfig{Input: "strict"},
-		MQTT:     MQTTConfig{Listen: ":1883", MaxConnections: 10000},
+		MQTT:     defaultMQTT(),
 		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
 		Radio:    RadioConfig{DeduplicationWindow: 200 * time.Millisecond, MaxInFlight: 20000, PassivateAfter: 5 * time.Minute},
 		Store:    StoreConfig{Retention: 30 * 24 * time.Hour},
@@ -171,7 +165,7 @@ func (c *Config) Validate() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format %q: use text or json", c.Log.Format)
 	}
-	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "mqtt.listen": c.MQTT.Listen, "udp.listen": c.UDP.Listen} {
+	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "udp.listen": c.UDP.Listen} {
 		if addr == "" && name != "http.listen" {
 			continue
 		}
@@ -179,6 +173,7 @@ func (c *Config) Validate() error {
 			bad("%s %q: use host:port or :port", name, addr)
 		}
 	}
+	errs = append(errs, c.MQTT.validate()...)
 	if c.HTTP.PublicURL != "" {
 		if u, err := url.Parse(c.HTTP.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)

@@ -142,6 +142,8 @@ var required = map[string][]messages.Right{
 	"GET /as/webhooks/:application_id/:webhook_id":                                               {messages.RightApplicationTrafficRead},
 	"PUT /as/webhooks/:application_id/:webhook_id":                                               writeIntegrations,
 	"DELETE /as/webhooks/:application_id/:webhook_id":                                            writeIntegrations,
+	"POST /as/webhooks/:application_id/:webhook_id/signing-secret":                               writeIntegrations,
+	"DELETE /as/webhooks/:application_id/:webhook_id/signing-secret/previous":                    writeIntegrations,
 	"GET /as/pubsub/:application_id":                                                             {messages.RightApplicationTrafficRead},
 	"POST /as/pubsub/:application_id":                                                            writeIntegrations,
 	"GET /as/pubsub/:application_id/:pub_sub_id":                                                 {messages.RightApplicationTrafficRead},

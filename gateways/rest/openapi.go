@@ -26,8 +26,15 @@ type operation struct {
 func operations() map[string]operation {
 	all := map[string]operation{}
 	for _, part := range []map[string]operation{
-		serverOperations(), applicationOperations(), deviceOperations(), trafficOperations(), integrationOperations(), gatewayOperations(), networkOperations(),
-		claimOperations(), unavailableOperations(),
+		serverOperations(),
+		applicationOperations(),
+		deviceOperations(),
+		trafficOperations(),
+		integrationOperations(),
+		gatewayOperations(),
+		networkOperations(),
+		claimOperations(),
+		unavailableOperations(),
 	} {
 		maps.Copy(all, part)
 	}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,11 +19,7 @@ type shape func(*schemas) any
 func one[T any]() shape { return func(s *schemas) any { return s.schema(reflect.TypeFor[T]()) } }
 
 // list is {"<member>":[…]}.
-func list[T any](member string) shape {
-	return func(s *schemas) any {
-		return object(tree{member: tree{"type": "array", "items": s.schema(reflect.TypeFor[T]())}})
-	}
-}
+func list[T any](member string) shape { return listOf(member, one[T]()) }
 
 // write is {"<member>":{…},"field_mask":{…}}.
 func write[T any](member string) shape {
@@ -30,6 +27,22 @@ func write[T any](member string) shape {
 		out := object(tree{member: s.schema(reflect.TypeFor[T]()), "field_mask": s.schema(reflect.TypeFor[v3.FieldMask]())})
 		out["required"] = []any{member}
 		return out
+	}
+}
+
+// extended is the schema of a T with more members, which the handler adds.
+func extended[T any](more tree) shape {
+	return func(s *schemas) any {
+		properties := s.properties(reflect.TypeFor[T]())
+		maps.Copy(properties, more)
+		return object(properties)
+	}
+}
+
+// listOf is {"<member>":[…]} of what item describes.
+func listOf(member string, item shape) shape {
+	return func(s *schemas) any {
+		return object(tree{member: tree{"type": "array", "items": item(s)}})
 	}
 }
 
@@ -74,6 +87,7 @@ var known = map[reflect.Type]tree{
 	reflect.TypeFor[v3.Uint32]():              {"type": "integer", "minimum": 0, "maximum": 4294967295},
 	reflect.TypeFor[v3.Duration]():            {"type": "string", "pattern": `^-?[0-9]+(\.[0-9]+)?s$`, "description": "Seconds with s: 0.056576s."},
 	reflect.TypeFor[v3.BoolValue]():           {"type": "boolean"},
+	reflect.TypeFor[v3.Secrets]():             {"type": []any{"string", "array"}, "items": tree{"type": "string"}, "description": "One secret, or several."},
 	reflect.TypeFor[v3.HexKey]():              {"type": "string", "pattern": "^[0-9A-Fa-f]{32}$", "description": "An AES-128 key in hex."},
 	reflect.TypeFor[v3.Priority]():            {"type": "string", "enum": texts(messages.PriorityNames[:])},
 	reflect.TypeFor[v3.QoS]():                 {"type": "string", "enum": texts([]v3.QoS{"", v3.QoSAtMostOnce, v3.QoSAtLeastOnce, v3.QoSExactlyOnce})},

@@ -38,10 +38,11 @@ const (
 
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
 type Config struct {
-	Listen      string // host:port; port 0 takes any free one
-	PublicURL   string // how clients reach this server, without path
-	MQTTAddress string // public host:port of the MQTT broker; "" if there is none
-	Version     string
+	Listen         string // host:port; port 0 takes any free one
+	PublicURL      string // how clients reach this server, without path
+	MQTTAddress    string // public host:port of the MQTT broker; "" if there is none
+	MQTTTLSAddress string // that for MQTT over TLS; "" if there is none
+	Version        string
 
 	Registry   Registry
 	Devices    Devices

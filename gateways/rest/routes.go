@@ -33,8 +33,19 @@ var (
 func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
-		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), eventRoutes(), qrCodeRoutes(),
+		applicationRoutes(),
+		deviceRoutes(),
+		trafficRoutes(),
+		integrationRoutes(),
+		signingRoutes(),
+		gatewayRoutes(),
+		searchRoutes(),
+		batchRoutes(),
+		accountRoutes(),
+		networkRoutes(),
+		unavailableRoutes(),
+		eventRoutes(),
+		qrCodeRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path

@@ -60,13 +60,14 @@ func (s *Server) hint(c *call) error {
 }
 
 type connectionInfo struct {
-	PublicAddress string `json:"public_address,omitempty"`
-	Username      string `json:"username"`
+	PublicAddress    string `json:"public_address,omitempty"`
+	PublicTLSAddress string `json:"public_tls_address,omitempty"`
+	Username         string `json:"username"`
 }
 
 func (s *Server) mqttConnectionInfo(c *call) error {
 	if !s.cfg.Registry.ApplicationExists(c.app()) {
 		return messages.NotFound("application_not_found", "application %q not found", c.app())
 	}
-	return c.JSON(http.StatusOK, connectionInfo{PublicAddress: s.cfg.MQTTAddress, Username: c.app()})
+	return c.JSON(http.StatusOK, connectionInfo{PublicAddress: s.cfg.MQTTAddress, PublicTLSAddress: s.cfg.MQTTTLSAddress, Username: c.app()})
 }
