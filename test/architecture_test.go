@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"cluster/node":                     {"cluster"},
 	"messages":                         {},
 	"messages/frame":                   {},
+	"messages/keywrap":                 {},
 	"messages/record":                  {},
 	"messages/tr005":                   {},
 	"messages/v3":                      {},

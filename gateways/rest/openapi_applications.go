@@ -37,5 +37,9 @@ func applicationOperations() map[string]operation {
 		"GET /users/:user_id/api-keys/:key_id":                         {summary: "Shows an API key of the admin.", answer: one[v3.APIKey]()},
 		"PUT /users/:user_id/api-keys/:key_id":                         {summary: "Changes an API key of the admin.", request: write[v3.APIKey]("api_key"), answer: one[v3.APIKey]()},
 		"DELETE /users/:user_id/api-keys/:key_id":                      {summary: "Deletes an API key of the admin: it opens nothing any more."},
+		"GET /js/applications/:application_id/settings":                {summary: "Shows how the keys of devices are wrapped, without the KEK.", answer: one[v3.ActivationSettings](), query: oneMask},
+		"POST /js/applications/:application_id/settings":               {summary: "Sets how the keys of devices are wrapped.", request: write[v3.ActivationSettings]("settings"), answer: one[v3.ActivationSettings]()},
+		"PUT /js/applications/:application_id/settings":                {summary: "Sets how the keys of devices are wrapped.", request: write[v3.ActivationSettings]("settings"), answer: one[v3.ActivationSettings]()},
+		"DELETE /js/applications/:application_id/settings":             {summary: "Forgets how the keys of devices are wrapped, and the KEK."},
 	}
 }

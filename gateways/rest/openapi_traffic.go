@@ -7,13 +7,15 @@ import (
 // trafficOperations describes downlinks, tests of formatters and simulated uplinks.
 func trafficOperations() map[string]operation {
 	return map[string]operation{
-		"GET /as/applications/:application_id/devices/:device_id/down":          {summary: "Lists the downlink queue, the head first.", answer: one[downlinksBody]()},
-		"POST /as/applications/:application_id/devices/:device_id/down/push":    {summary: "Appends downlinks to the queue.", request: one[downlinksRequest]()},
-		"POST /as/applications/:application_id/devices/:device_id/down/replace": {summary: "Replaces the downlink queue; an empty list clears it.", request: one[downlinksRequest]()},
-		"POST /as/applications/:application_id/devices/:device_id/down/encode":  {summary: "Runs a formatter on a downlink, for a test.", request: one[formatterTest](), answer: one[downlinkBody]()},
-		"POST /as/applications/:application_id/devices/:device_id/down/decode":  {summary: "Runs a formatter on the bytes of a downlink, for a test.", request: one[formatterTest](), answer: one[downlinkBody]()},
-		"POST /as/applications/:application_id/devices/:device_id/up/decode":    {summary: "Runs a formatter on an uplink, for a test.", request: one[formatterTest](), answer: one[uplinkBody]()},
-		"POST /as/applications/:application_id/devices/:device_id/up/simulate":  {summary: "Publishes a message as if the device had sent it.", request: one[v3.ApplicationUp]()},
+		"GET /as/applications/:application_id/devices/:device_id/down":                 {summary: "Lists the downlink queue, the head first.", answer: one[downlinksBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/down/push":           {summary: "Appends downlinks to the queue.", request: one[downlinksRequest](), answer: one[acceptedBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/down/replace":        {summary: "Replaces the downlink queue; an empty list clears it.", request: one[downlinksRequest](), answer: one[acceptedBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/down/cancel":         {summary: "Takes several downlinks out of the queue.", request: one[cancelRequest](), answer: one[cancelBody]()},
+		"DELETE /as/applications/:application_id/devices/:device_id/down/:downlink_id": {summary: "Takes a downlink out of the queue."},
+		"POST /as/applications/:application_id/devices/:device_id/down/encode":         {summary: "Runs a formatter on a downlink, for a test.", request: one[formatterTest](), answer: one[downlinkBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/down/decode":         {summary: "Runs a formatter on the bytes of a downlink, for a test.", request: one[formatterTest](), answer: one[downlinkBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/up/decode":           {summary: "Runs a formatter on an uplink, for a test.", request: one[formatterTest](), answer: one[uplinkBody]()},
+		"POST /as/applications/:application_id/devices/:device_id/up/simulate":         {summary: "Publishes a message as if the device had sent it.", request: one[v3.ApplicationUp]()},
 	}
 }
 
