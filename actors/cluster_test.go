@@ -206,7 +206,7 @@ func TestCodecRoundTrip(t *testing.T) {
 		device.CancelDownlinks{Items: []string{"a", "b"}, Now: now, IDs: []string{"i"}, Random: "r"},
 		device.FailDownlinks{Items: []messages.Downlink{item}, Reason: messages.Invalid("bad", "bad %d", 1), Now: now, IDs: []string{"i"}, Random: "r"},
 		device.SetSession{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, KeyID: []byte{3}, HasFCntUp: true, LastFCntUp: 4, LastFCntDown: 5, Now: now, IDs: []string{"i"}, Random: "r"},
-		device.Reset{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, simulate{up},
+		device.Reset{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, simulate{up}, handOver{messages.DeviceID{ApplicationID: "app2", DeviceID: "dev2"}}, keepOn{}, takeOver{},
 	} {
 		kind, body, err := c.Encode(m)
 		if err != nil {
@@ -218,7 +218,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			t.Errorf("%T: %v", m, err)
 			continue
 		}
-		if d := cmp.Diff(m, got, cmp.AllowUnexported(DeliverFrame{}, transmission{}, simulate{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}), cmp.Comparer(sameKey)); d != "" {
+		if d := cmp.Diff(m, got, cmp.AllowUnexported(DeliverFrame{}, transmission{}, simulate{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, handOver{}, keepOn{}, takeOver{}), cmp.Comparer(sameKey)); d != "" {
 			t.Errorf("%T: %s", m, d)
 		}
 	}
@@ -230,7 +230,7 @@ func TestCodecRoundTrip(t *testing.T) {
 	if _, err := c.Decode("from_the_future", nil); messages.CodeOf(err) != messages.CodeUnavailable {
 		t.Errorf("unknown kind: %v", err)
 	}
-	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate} {
+	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindHandOver} {
 		if _, err := c.Decode(kind, []byte("\xff\xff")); messages.CodeOf(err) != messages.CodeInvalid {
 			t.Errorf("malformed %s: %v", kind, err)
 		}

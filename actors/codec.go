@@ -32,6 +32,9 @@ const (
 	kindSimulate     = "simulate"
 	kindDelete       = "delete"
 	kindForget       = "forget"
+	kindHandOver     = "hand_over"
+	kindKeepOn       = "keep_on"
+	kindTakeOver     = "take_over"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -62,6 +65,8 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 	case simulate:
 		body, err = json.Marshal(c.up)
 		return kindSimulate, body, err
+	case handOver:
+		return kindHandOver, []byte(c.to.UID()), nil
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -80,6 +85,7 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 // bareMessages have no body.
 var bareMessages = map[string]any{
 	kindReload: reloadProfile{}, kindReset: device.Reset{}, kindQueue: readQueue{}, kindState: readState{}, kindDelete: deleteState{}, kindForget: forgetState{},
+	kindKeepOn: keepOn{}, kindTakeOver: takeOver{},
 }
 
 // Decode is the inverse of Encode.
@@ -125,6 +131,12 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, malformed(err)
 		}
 		return simulate{up}, nil
+	case kindHandOver:
+		to, err := messages.ParseUID(string(body))
+		if err != nil {
+			return nil, malformed(err)
+		}
+		return handOver{to}, nil
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil

@@ -192,6 +192,23 @@ func (f *fakeDevices) DeleteDevice(_ context.Context, id messages.DeviceID) erro
 	return err
 }
 
+func (f *fakeDevices) MoveDevice(_ context.Context, from, to messages.DeviceID, register func() error) error {
+	leave, err := f.enter("move", from)
+	leave()
+	if err != nil {
+		return err
+	}
+	if err := register(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.states[to], f.queues[to] = f.states[from], f.queues[from]
+	delete(f.states, from)
+	delete(f.queues, from)
+	return nil
+}
+
 func (f *fakeDevices) SimulateUplink(_ context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	leave, err := f.enter("simulate", id)
 	defer leave()

@@ -47,6 +47,7 @@ func routes() []route {
 		unavailableRoutes(),
 		eventRoutes(),
 		qrCodeRoutes(),
+		claimRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
