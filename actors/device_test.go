@@ -35,7 +35,8 @@ var (
 type rig struct {
 	t       *testing.T
 	store   *memory.Store
-	failing bool // commits fail
+	failing bool              // commits fail
+	decoded *messages.Decoded // of every uplink; nil: the number of its bytes
 	kek     *keywrap.KEK
 	change  func(*v3.EndDevice) // of what the registry says
 	succeed int                 // so many commits before they fail
@@ -71,6 +72,21 @@ func (r *rig) failAfterCommits(failing bool, commits int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing, r.succeed = failing, commits
+}
+
+// configure changes what the registry says about the device, and has it told.
+func (r *rig) configure(change func(*v3.EndDevice), kek *keywrap.KEK) {
+	r.mu.Lock()
+	r.change, r.kek = change, kek
+	r.mu.Unlock()
+	r.devices.RegistryChanged(messages.Change{Kind: messages.KindDevice, ID: testID.UID()})
+	synctest.Wait()
+}
+
+// settle lets the window of what was heard pass.
+func (r *rig) settle() {
+	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 func (r *rig) LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error) {
@@ -109,6 +125,9 @@ func (r *rig) DeviceByEUI(messages.EUI64, messages.EUI64) (messages.DeviceID, bo
 func (r *rig) DecodeUplink(_ context.Context, _ messages.Formatter, in messages.DecodeInput) (messages.Decoded, error) {
 	if in.FPort == 99 {
 		return messages.Decoded{}, messages.Invalid("formatter_script", "script says no")
+	}
+	if r.decoded != nil {
+		return *r.decoded, nil
 	}
 	return messages.Decoded{Data: json.RawMessage(`{"n":` + strconv.Itoa(len(in.Bytes)) + `}`), Warnings: []string{"careful"}}, nil
 }

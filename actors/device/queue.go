@@ -44,7 +44,7 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 			next.InFlight = f.withoutItem()
 		}
 	} else {
-		next, events = next.expire(p, cmd.Now, cmd.IDs)
+		next, events = next.expire(p, cmd.Now, nil)
 	}
 	next.Queue = slices.Clone(next.Queue)
 	known := next.queuedIDs()
@@ -56,17 +56,18 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 		if err != nil {
 			return Decision{}, err
 		}
+		item.CorrelationIDs = slices.Concat(item.CorrelationIDs, cmd.IDs) // all its events are found by them
 		next.Queue = append(next.Queue, item)
 		if !item.Encrypted {
 			item.FCnt, item.SessionKeyID = ses.NextFCntDown+uint32(len(next.Queue)-1), ses.KeyID
 		}
-		events = append(events, next.downlinkEvent(p, messages.EventDownQueued, ses, item, "queued", cmd.Now, cmd.IDs))
+		events = append(events, next.downlinkEvent(p, messages.EventDownQueued, ses, item, "queued", cmd.Now, nil))
 	}
 	if n, size := len(next.Queue)+cmd.MoreItems, QueueBytes(next.Queue)+cmd.MoreBytes; n > MaxQueue || size > MaxQueueBytes {
 		return Decision{}, messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity",
 			"downlink queue would hold %d items of %d bytes: at most %d items and %d bytes; replace the queue, or wait until it was sent", n, size, MaxQueue, MaxQueueBytes)
 	}
-	next, expired := next.expire(p, cmd.Now, cmd.IDs) // an absolute_time may lie in the past
+	next, expired := next.expire(p, cmd.Now, nil) // an absolute_time may lie in the past
 	return Decision{Next: next, Changed: true, Events: append(events, expired...)}, nil
 }
 
@@ -247,7 +248,7 @@ func (s State) failDownlinks(p *Profile, cmd FailDownlinks) (Decision, error) {
 func (s State) downlinkEvent(p *Profile, t messages.EventType, ses *Session, item messages.Downlink, what string, now time.Time, ids []string) Event {
 	return Event{
 		Type: t, ID: s.eventID(p, fmt.Sprintf("down:%s:%d:%s", item.ID, item.Attempt, what)), DevAddr: ses.DevAddr, SessionKeyID: ses.KeyID,
-		CorrelationIDs: append(slices.Clone(item.CorrelationIDs), ids...), Time: now, Downlink: &item,
+		CorrelationIDs: slices.Concat(item.CorrelationIDs, ids), Time: now, Downlink: &item, PayloadLocation: s.Location,
 	}
 }
 

@@ -62,10 +62,10 @@ func TestItemsExpireUnsent(t *testing.T) {
 	if d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute - 1)}); d.Changed {
 		t.Fatal("expired before its time")
 	}
-	d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute), IDs: []string{"as"}})
+	d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute), IDs: []string{"timer"}})
 	wantTypes(t, d, messages.EventDownFailed)
 	wantFailed(t, d.Events[0], "a", "downlink_expired")
-	if diff := cmp.Diff([]string{"mine-a", "as"}, d.Events[0].CorrelationIDs); diff != "" {
+	if diff := cmp.Diff([]string{"mine-a", "as", "timer"}, d.Events[0].CorrelationIDs); diff != "" {
 		t.Fatal(diff)
 	}
 	// The device speaks before anyone has looked: what has expired is not sent.
