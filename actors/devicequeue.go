@@ -41,7 +41,7 @@ func (d *Devices) QueueDownlinks(ctx context.Context, id messages.DeviceID, item
 		if skip {
 			err = mustBeEncrypted(items[i])
 		} else {
-			err = d.encode(ctx, formatter, &items[i])
+			err = d.encode(ctx, formatter, formatterDevice(&dev), &items[i])
 		}
 		if err == nil {
 			err = device.CheckDownlink(items[i], now)
@@ -96,18 +96,18 @@ func mustBeEncrypted(item messages.Downlink) error {
 	return nil
 }
 
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, item *messages.Downlink) error {
+func (d *Devices) encode(ctx context.Context, f messages.Formatter, dev messages.FormatterDevice, item *messages.Downlink) error {
 	switch {
 	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
 		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock()}); err == nil {
+		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock(), FormatterDevice: dev}); err == nil {
 			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
 		}
 	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
 		if f.Kind == "" {
 			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
 		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort})
+		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort, FormatterDevice: dev})
 		if err != nil {
 			return err
 		}

@@ -80,8 +80,11 @@ func (d *Device) simulateUplink(up v3.ApplicationUp, now time.Time) []v3.Applica
 	if m.ReceivedAt == nil {
 		m.ReceivedAt = &now
 	}
+	if m.Locations == nil {
+		m.Locations = locationsWith(d.view.locations, d.state.Location)
+	}
 	d.view.addDetails(&m.Locations, &m.VersionIDs, &m.NetworkIDs, &m.Attributes)
-	d.decodeSimulated(&m, now)
+	d.decodeSimulated(&m)
 	all := append([]v3.ApplicationUp{up}, normalizedOf(up)[:min(maxNormalized, len(m.NormalizedPayload))]...)
 	if at := payloadLocation(m.DecodedPayload); at != nil {
 		solved, l := up, locationFrom(at)
@@ -91,16 +94,15 @@ func (d *Device) simulateUplink(up v3.ApplicationUp, now time.Time) []v3.Applica
 	return all
 }
 
-func (d *Device) decodeSimulated(m *v3.UplinkMessage, now time.Time) {
+func (d *Device) decodeSimulated(m *v3.UplinkMessage) {
 	if len(m.FRMPayload) == 0 || d.decoder.Kind == "" || d.decoder.Kind == messages.FormatterNone {
 		return
 	}
 	ctx, cancel := d.context()
 	defer cancel()
-	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, messages.DecodeInput{Bytes: m.FRMPayload, FPort: uint8(m.FPort), RecvTime: now})
+	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, d.simulatedInput(m))
 	if err != nil {
-		m.DecodedPayload, m.DecodeError = nil, err.Error()
-		return
+		m.DecodeError = err.Error()
 	}
 	m.DecodedPayload, m.DecodedPayloadWarnings = out.Data, out.Warnings
 	m.NormalizedPayload, m.NormalizedPayloadWarnings = out.Normalized, out.NormalizedWarnings

@@ -94,7 +94,7 @@ func (d *Device) startDecoding(in messages.DecodeInput) chan decoded {
 		result, err := d.cfg.Formatters.DecodeUplink(ctx, formatter, in)
 		if err != nil {
 			d.cfg.Metrics.DecodeErrors.Inc()
-			out <- decoded{err: err.Error()}
+			out <- decoded{Decoded: result, err: err.Error()}
 			return
 		}
 		out <- decoded{Decoded: result}
