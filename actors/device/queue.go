@@ -47,7 +47,7 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 		next, events = next.expire(p, cmd.Now, nil)
 	}
 	next.Queue = slices.Clone(next.Queue)
-	known := next.queuedIDs()
+	known, waiting := next.queuedIDs(), next.waiting()
 	for _, item := range cmd.Items {
 		if known[item.ID] {
 			continue // the request came twice, since its sender could not know that it had arrived
@@ -59,7 +59,10 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 		item.CorrelationIDs = slices.Concat(item.CorrelationIDs, cmd.IDs) // all its events are found by them
 		next.Queue = append(next.Queue, item)
 		if !item.Encrypted {
-			item.FCnt, item.SessionKeyID = ses.NextFCntDown+uint32(len(next.Queue)-1), ses.KeyID
+			item.FCnt, item.SessionKeyID = ses.NextFCntDown+waiting, ses.KeyID
+		}
+		if len(item.ClassBC) == 0 {
+			waiting++
 		}
 		events = append(events, next.downlinkEvent(p, messages.EventDownQueued, ses, item, "queued", cmd.Now, nil))
 	}
@@ -143,21 +146,35 @@ func QueueBytes(queue []messages.Downlink) int {
 // Items is the queue as applications see it, the head first: with the state of each item, and the counter that is expected or was given.
 func (s State) Items() []messages.Downlink {
 	out := slices.Clone(s.Queue)
-	ses, f := s.current().orEmpty(), s.InFlight
+	ses, f, flying := s.current().orEmpty(), s.InFlight, s.inFlight()
+	waiting := uint32(0)
 	for i := range out {
 		item := &out[i]
 		item.Status = messages.DownlinkQueued
 		if !item.Encrypted {
-			item.FCnt, item.SessionKeyID = ses.NextFCntDown+uint32(i), ses.KeyID
+			item.FCnt, item.SessionKeyID = ses.NextFCntDown+waiting, ses.KeyID
 		}
-		if f != nil && f.ItemID == item.ID {
+		switch {
+		case i == flying && f.Sent:
+			item.Status, item.FCnt = messages.DownlinkAwaitingAck, f.FCnt
+		case i == flying:
 			item.Status, item.FCnt = messages.DownlinkInFlight, f.FCnt
-			if f.Sent {
-				item.Status = messages.DownlinkAwaitingAck
-			}
+		case len(item.ClassBC) == 0:
+			waiting++
 		}
 	}
 	return out
+}
+
+// waiting counts the items that the next downlinks will carry.
+func (s State) waiting() (n uint32) {
+	flying := s.inFlight()
+	for i := range s.Queue {
+		if i != flying && len(s.Queue[i].ClassBC) == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // head is the place of the item that the next downlink carries, -1 if there is none. Items go out in the order in which they came. Those with

@@ -178,6 +178,11 @@ func TestClassBCItemsWaitWithoutHoldingUpOthers(t *testing.T) {
 		t.Fatalf("sent %+v", got)
 	}
 	wantQueue(t, b, "c queued", "timed queued", "a in_flight")
+	b.push(item("b"))
+	if got := b.s.Items(); got[2].FCnt != 1 || got[3].FCnt != 2 {
+		t.Fatalf("f_cnt %d in flight, %d expected", got[2].FCnt, got[3].FCnt)
+	}
+	b.must(CancelDownlinks{Items: []string{"b"}, Now: epoch})
 	d = b.must(b.uplink(up{fCnt: 2, port: 1, ack: true}))
 	wantTypes(t, d, messages.EventUplink, messages.EventDownSent, messages.EventDownAck, messages.EventDownFailed)
 	wantFailed(t, d.Events[3], "timed", "downlink_expired")
