@@ -265,6 +265,24 @@ func TestCopiesWithinTheWindowAreOneEvent(t *testing.T) {
 	})
 }
 
+func TestSettingsMayChangeWhileCopiesAreCollected(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.hear(phy(1, 2, false, 0xab), 1, 1000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.devices.RegistryChanged(messages.Change{Kind: messages.KindLink, ID: "app"})
+		r.settle()
+		r.wantTypes(messages.EventUplink)
+		skip := v3.BoolValue(true)
+		r.hear(phy(2, 2, false, 0xab), 2, 5000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.configure(func(dev *v3.EndDevice) { dev.SkipPayloadCryptoOverride = &skip }, nil)
+		r.settle()
+		if m := r.wantTypes(messages.EventUplink, messages.EventUplink)[1].UplinkMessage; m.DecodedPayload != nil || string(m.FRMPayload) == "\xab" {
+			t.Fatalf("%+v", m)
+		}
+	})
+}
+
 func TestWindowClosesWhenAllWhoUsuallyHearHaveReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		f := phy(1, 2, false)

@@ -188,6 +188,12 @@ func TestClassBCItemsWaitWithoutHoldingUpOthers(t *testing.T) {
 	wantFailed(t, d.Events[3], "timed", "downlink_expired")
 	wantQueue(t, b, "c queued")
 
+	b.must(b.uplink(up{fCnt: 3, port: 1, confirmed: true}))
+	again := b.must(b.uplink(up{fCnt: 3, port: 1, confirmed: true}))
+	if got := b.read(again.Transmit, 3); got.pending {
+		t.Fatal("a device would ask again and again for what is not sent")
+	}
+
 	d = b.push(item("late", classC, func(d *messages.Downlink) { d.AbsoluteTime = epoch.Add(-time.Second) }))
 	wantTypes(t, d, messages.EventDownQueued, messages.EventDownFailed)
 	wantFailed(t, d.Events[1], "late", "downlink_expired")
