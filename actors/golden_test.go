@@ -105,7 +105,7 @@ func (g *goldenDevice) frame(phy []byte) messages.Frame {
 		Rx: []messages.RxMetadata{{
 			GatewayID: "gtw1", GatewayEUI: messages.EUI64{0x9c, 0x5c, 0x8e, 0, 0, 0x1a, 0x05, 0xc4}, AntennaIndex: 1, Time: g.now.Add(-time.Second), GPSTime: g.now.Add(-time.Second),
 			Timestamp: 2463457000, FineTimestamp: 112233, HasFineTimestamp: true, EncryptedFineTime: []byte{1, 2, 3}, EncryptedFineTimeKey: "4", RSSI: -35, ChannelRSSI: -34,
-			SignalRSSI: &signal, SNR: 9.25, FrequencyOffset: -1234, HoppingWidth: 3, ChannelIndex: 2, UplinkToken: []byte("token"), ReceivedAt: g.now.Add(-110 * time.Millisecond),
+			SignalRSSI: &signal, RSSIStandardDeviation: 1.5, SNR: 9.25, FrequencyOffset: -1234, HoppingWidth: 3, ChannelIndex: 2, UplinkToken: []byte("token"), ReceivedAt: g.now.Add(-110 * time.Millisecond),
 			Location: &messages.Location{Latitude: 52.4, Longitude: 4.9, Altitude: 30, Accuracy: 2, Source: "SOURCE_REGISTRY"},
 		}},
 	}
@@ -282,8 +282,7 @@ var notInEvents = map[string]string{
 	"uplink_message.rx_metadata.relay":                    "relays (TS011) are not supported; kept in simulated messages",
 	"uplink_message.rx_metadata.downlink_path_constraint": "every radio gateway may be answered through; kept in simulated messages",
 	"uplink_message.rx_metadata.advanced":                 "no protocol of radio gateways tells it; kept in simulated messages",
-	"uplink_message.rx_metadata.rssi_standard_deviation":  "the frame does not carry it from the radio gateway; kept in simulated messages",
-	"uplink_message.rx_metadata.frequency_drift":          "likewise",
+	"uplink_message.rx_metadata.frequency_drift":          "no protocol of radio gateways tells it; kept in simulated messages",
 	"uplink_message.settings.concentrator_timestamp":      "Semtech UDP tells 32 bits; kept in simulated messages",
 	"uplink_message.settings.downlink":                    "of downlinks; kept in simulated messages",
 	"uplink_message.app_s_key.key":                        "an AppSKey is never in clear in an event",
