@@ -20,6 +20,7 @@ import (
 	"lorikeet/messages/frame"
 	"lorikeet/messages/keywrap"
 	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/v3/pb"
 )
 
 var update = flag.Bool("update", false, "write the golden files of events anew")
@@ -251,6 +252,9 @@ func TestEventsAreWrittenAsInTheGoldenFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		pretty.WriteByte('\n')
+		if _, err := pb.FromJSON(b); err != nil {
+			t.Errorf("%s: no protobuf form: %v", name, err)
+		}
 		path := filepath.Join("testdata", "events", name+".json")
 		if *update {
 			if err := os.WriteFile(path, pretty.Bytes(), 0o644); err != nil {
