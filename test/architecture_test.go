@@ -48,7 +48,8 @@ var mayImport = map[string][]string{
 	"gateways/mqttclient":              {"gateways"},
 	"gateways/natsclient":              {"gateways"},
 	"gateways/radio/semtechudp":        {},
-	"gateways/rest":                    {"gateways"},
+	"gateways/rest":                    {"gateways", "gateways/rest/devicefile"},
+	"gateways/rest/devicefile":         {},
 	"gateways/webhook":                 {"gateways"},
 	"test":                             {"*"},
 }

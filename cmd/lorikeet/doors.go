@@ -109,7 +109,7 @@ func (s *server) startREST() (err error) {
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})

@@ -47,6 +47,7 @@ type Config struct {
 	Devices    Devices
 	Formatters Formatters
 	History    History // nil: the storage paths are refused
+	Fleet      Fleet   // nil: import and export are refused
 
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error

@@ -34,7 +34,7 @@ func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
 		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), historyRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), historyRoutes(), fleetRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
