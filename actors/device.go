@@ -9,6 +9,8 @@ import (
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
+	"lorikeet/messages/keywrap"
+	v3 "lorikeet/messages/v3"
 )
 
 // DeviceConfig is what all device actors share.
@@ -22,6 +24,8 @@ type DeviceConfig struct {
 	Random      Random
 	Regions     *Regions
 	NetID       [3]byte
+	Network     v3.NetworkIDs // what messages say of the network, beside the NetID
+	Activations Activations
 
 	DeduplicationWindow time.Duration // how long copies of a frame are collected at most
 	CommitTimeout       time.Duration
@@ -51,7 +55,10 @@ type Device struct {
 	decided    *collection // the newest that was closed
 	late       []messages.EUI64
 	nextWindow uint64
-	pushed     []string // the last requests for downlinks that were carried out
+	done       []carriedOut // the last changes of the queue
+
+	expiry    *time.Timer // of the next item of the queue that expires; nil: none does
+	expiresAt time.Time
 }
 
 // NewDevice makes the actor. Its state is read with the first message.
@@ -83,6 +90,7 @@ func (d *Device) ready() error {
 		return fmt.Errorf("read session of %s: %w", d.id, err)
 	}
 	d.revision, d.loaded = rev, true
+	d.watchExpiry()
 	return nil
 }
 
@@ -99,7 +107,12 @@ func (d *Device) readProfile(ctx context.Context) error {
 	if err != nil {
 		return messages.Errorf(messages.CodePrecondition, "device_settings", "device %s: %w", d.id, err)
 	}
-	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.NetID), upFormatter(dev, link)
+	profile.SkipCrypto = skipsPayloadCrypto(dev, link)
+	kek, err := d.readActivation(ctx, dev, profile)
+	if err != nil {
+		return err
+	}
+	d.profile, d.view, d.decoder = profile, newEventView(dev, profile, d.cfg.Network, kek), upFormatter(dev, link)
 	return nil
 }
 
@@ -109,4 +122,24 @@ func refusalName(err error) string {
 		return e.Name
 	}
 	return "internal"
+}
+
+// readActivation takes over the NetID of the application's home network, and gives what wraps the AppSKey in events. If the label of that is not known
+// any more, events go out without the key.
+func (d *Device) readActivation(ctx context.Context, dev v3.EndDevice, profile *device.Profile) (*keywrap.KEK, error) {
+	settings, err := d.cfg.Activations.ActivationSettings(ctx, d.id.ApplicationID)
+	if err != nil {
+		return nil, err
+	}
+	if dev.NetID == "" && settings.HomeNetID != "" {
+		if profile.NetID, err = parseNetID(settings.HomeNetID); err != nil {
+			return nil, messages.Errorf(messages.CodePrecondition, "device_settings", "home_net_id of application %s: %w", d.id.ApplicationID, err)
+		}
+	}
+	kek, err := d.cfg.Activations.WrappingKEK(ctx, dev)
+	if messages.CodeOf(err) == messages.CodePrecondition && err != nil {
+		d.log.Warn("the AppSKey can't be wrapped, so that events go out without it", "err", err)
+		return nil, nil
+	}
+	return kek, err
 }

@@ -20,33 +20,48 @@ func (d *Device) answer(asked any) (any, error) {
 	}
 	switch m := asked.(type) {
 	case device.PushDownlinks:
-		return nil, d.push(m)
+		return d.once(m.Random, func() (any, error) {
+			_, err := d.step(m)
+			return nil, err
+		})
+	case device.CancelDownlinks:
+		return d.once(m.Random, func() (any, error) {
+			decision, err := d.step(m)
+			return decision.Refused, err
+		})
 	case device.Command:
 		return d.step(m)
 	case readQueue:
-		return d.queue(), nil
+		return d.queue()
 	case readState:
-		return d.show(), nil
+		return d.show()
 	case simulate:
 		return nil, d.simulate(m.up)
 	}
 	return nil, messages.Errorf(messages.CodeInternal, "unknown_command", "device does not know this command")
 }
 
-// rememberedPushes is more than can wait in a mailbox while the store elects a leader.
-const rememberedPushes = 64
+// carriedOut is a change of the queue that a request asked for, and what it was answered.
+type carriedOut struct {
+	request string
+	answer  any
+}
 
-// push carries out a request for downlinks once. A node that gets no answer in time sends it again, and by then the first may be carried out and its
-// downlinks sent.
-func (d *Device) push(m device.PushDownlinks) error {
-	if slices.Contains(d.pushed, m.Random) { // made for each request
-		return nil
+// rememberedRequests is more than can wait in a mailbox while the store elects a leader.
+const rememberedRequests = 64
+
+// once carries out a change of the queue once. A node that gets no answer in time sends the request again, and by then the first may be carried out
+// and its downlinks sent. request is made for each request.
+func (d *Device) once(request string, do func() (any, error)) (any, error) {
+	if i := slices.IndexFunc(d.done, func(c carriedOut) bool { return c.request == request }); i >= 0 {
+		return d.done[i].answer, nil
 	}
-	if _, err := d.step(m); err != nil {
-		return err
+	answer, err := do()
+	if err != nil {
+		return nil, err
 	}
-	d.pushed = append(d.pushed[max(0, len(d.pushed)+1-rememberedPushes):], m.Random)
-	return nil
+	d.done = append(d.done[max(0, len(d.done)+1-rememberedRequests):], carriedOut{request, answer})
+	return answer, nil
 }
 
 func (d *Device) deleteState() error {
@@ -71,12 +86,10 @@ func (d *Device) forgetState() error {
 	return d.deleteState()
 }
 
-func (d *Device) queue() []messages.Downlink {
-	out := slices.Clone(d.state.Queue)
-	if ses := d.state.Session; ses != nil {
-		for i := range out {
-			out[i].FCnt, out[i].SessionKeyID = ses.NextFCntDown+uint32(i), ses.KeyID
-		}
+// queue gives the items that can still be sent, or are on their way.
+func (d *Device) queue() ([]messages.Downlink, error) {
+	if err := d.expire(); err != nil {
+		return nil, err
 	}
-	return out
+	return d.state.Items(), nil
 }

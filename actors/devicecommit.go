@@ -50,6 +50,11 @@ func (d *Device) stepLogged(cmd device.Command) {
 	if err == nil {
 		_, err = d.step(cmd)
 	}
+	d.lost(cmd, err)
+}
+
+// lost logs that a step which nobody waits for did not work out.
+func (d *Device) lost(cmd device.Command, err error) {
 	// A device that left the registry, or is only half written, has nothing to lose.
 	if err != nil && messages.CodeOf(err) != messages.CodeNotFound && refusalName(err) != "device_settings" {
 		d.log.Warn("step of a device is lost", "step", fmt.Sprintf("%T", cmd), "err", err)
@@ -88,6 +93,7 @@ func (d *Device) commit(decision device.Decision) error {
 	if decision.Changed {
 		d.revision, d.state = rev, decision.Next
 		d.cfg.Index.Set(d.id, indexEntries(d.state)...)
+		d.watchExpiry()
 	}
 	return nil
 }

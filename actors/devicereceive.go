@@ -85,12 +85,15 @@ func (d *Device) receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Stopping:
 		d.closeAll()
+		d.stopExpiry()
 	case *DeliverFrame:
 		d.guard(nil, func() { d.receiveFrame(m) })
 	case closeWindow:
 		d.guard(nil, func() { d.closeWindow(m.number) })
 	case transmission:
 		d.guard(nil, func() { d.stepLogged(m.ReportTransmission) })
+	case expireNow:
+		d.guard(nil, d.expireLogged)
 	case forgetProfile:
 		d.profile = nil
 	case retire:

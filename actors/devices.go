@@ -2,8 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
@@ -18,88 +16,6 @@ type Devices struct {
 
 // NewDevices gives the doors' view of the devices behind router.
 func NewDevices(cfg *DeviceConfig, router Router) *Devices { return &Devices{cfg: cfg, router: router} }
-
-// PushDownlinks appends to a device's queue. Items with a decoded payload and no raw one are encoded first; if one fails, none is queued.
-func (d *Devices) PushDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error {
-	return d.push(ctx, id, items, false)
-}
-
-// ReplaceDownlinks replaces a device's queue; no items clears it.
-func (d *Devices) ReplaceDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error {
-	return d.push(ctx, id, items, true)
-}
-
-func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messages.Downlink, replace bool) error {
-	dev, err := d.cfg.Registry.Device(ctx, id)
-	if err != nil {
-		return err
-	}
-	if len(items) == 0 && !replace {
-		return nil
-	}
-	link, err := d.cfg.Registry.Link(ctx, id.ApplicationID)
-	if err != nil {
-		return err
-	}
-	now := d.cfg.Clock()
-	items = slices.Clone(items)
-	for i := range items {
-		if err := d.encode(ctx, downFormatter(dev, link), formatterDevice(&dev), &items[i]); err != nil {
-			return err
-		}
-		items[i].ID = d.cfg.Random.ULID(now)
-	}
-	_, err = d.router.Ask(ctx, id, device.PushDownlinks{
-		Items: items, Replace: replace, Now: now, IDs: []string{"as:downlink:" + d.cfg.Random.ULID(now)}, Random: d.cfg.Random.ULID(now),
-	})
-	return err
-}
-
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, dev messages.FormatterDevice, item *messages.Downlink) error {
-	switch {
-	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
-		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock(), FormatterDevice: dev}); err == nil {
-			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
-		}
-	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
-		if f.Kind == "" {
-			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
-		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort, FormatterDevice: dev})
-		if err != nil {
-			return err
-		}
-		item.FRMPayload, item.FPort, item.DecodedWarnings = out.Bytes, out.FPort, out.Warnings
-	}
-	return nil
-}
-
-// ListDownlinks gives the queue, the head first.
-func (d *Devices) ListDownlinks(ctx context.Context, id messages.DeviceID) ([]messages.Downlink, error) {
-	out, err := d.router.Ask(ctx, id, readQueue{})
-	if err != nil {
-		return nil, err
-	}
-	return out.([]messages.Downlink), nil
-}
-
-// FailDownlinks publishes downlink_failed for items that a door refused. For a device that does not exist it does nothing.
-func (d *Devices) FailDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink, reason error) error {
-	var e *messages.Error
-	if !errors.As(reason, &e) {
-		e = messages.Errorf(messages.CodeInternal, "internal", "internal error")
-	}
-	now := d.cfg.Clock()
-	items = slices.Clone(items)
-	for i := range items {
-		items[i].ID = d.cfg.Random.ULID(now)
-	}
-	_, err := d.router.Ask(ctx, id, device.FailDownlinks{
-		Items: items, Reason: e, Now: now, IDs: []string{"as:downlink:" + d.cfg.Random.ULID(now)}, Random: d.cfg.Random.ULID(now),
-	})
-	return err
-}
 
 // DeviceState shows what the device's actor owns: sessions with keys and counters, nonces, times.
 func (d *Devices) DeviceState(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error) {
@@ -151,7 +67,7 @@ func (d *Devices) ForgetDevice(ctx context.Context, id messages.DeviceID) error 
 // SimulateUplink publishes a message as if the device had sent it, marked as simulated; session and counters stay.
 func (d *Devices) SimulateUplink(ctx context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	if up.Type() == "" {
-		return messages.Invalid("no_message", `body has no message: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
+		return messages.Invalid("no_message", `body has no message, or several: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
 	}
 	_, err := d.router.Ask(ctx, id, simulate{up})
 	return err
@@ -168,7 +84,7 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 			}
 			d.router.TellAwake(id.ApplicationID, id.DeviceID, reloadProfile{})
 		}
-	case messages.KindLink:
+	case messages.KindLink, messages.KindActivation:
 		d.router.TellAwake(c.ID, "", forgetProfile{})
 	}
 }

@@ -6,7 +6,11 @@ import (
 	v3 "lorikeet/messages/v3"
 )
 
-func (d *Device) show() v3.EndDevice {
+// show gives what the device's record says of it, in the words of the four views.
+func (d *Device) show() (v3.EndDevice, error) {
+	if err := d.expire(); err != nil {
+		return v3.EndDevice{}, err
+	}
 	s := d.state
 	out := v3.EndDevice{
 		Session: showSession(s.Session), PendingSession: showSession(s.Pending), LastJoinNonce: v3.Uint32(s.LastJoinNonce),
@@ -15,12 +19,33 @@ func (d *Device) show() v3.EndDevice {
 	for i := 0; i+1 < len(s.UsedDevNonces); i += 2 {
 		out.UsedDevNonces = append(out.UsedDevNonces, v3.Uint32(s.UsedDevNonces[i])<<8|v3.Uint32(s.UsedDevNonces[i+1]))
 	}
+	if s.Location != nil {
+		out.Locations = locationsWith(nil, s.Location)
+	}
+	showBattery(&out, s.Battery)
 	if out.Session != nil {
-		for _, item := range d.queue() {
+		for _, item := range s.Items() {
 			out.Session.Queue = append(out.Session.Queue, v3.FromDownlink(item))
 		}
 	}
-	return out
+	return out, nil
+}
+
+// showBattery tells the last DevStatusAns as the network layer of The Things Stack does: a share of 1, beside the per cent in uplinks.
+func showBattery(out *v3.EndDevice, b *device.Battery) {
+	if b == nil {
+		return
+	}
+	out.LastDevStatusReceivedAt, out.DownlinkMargin, out.PowerState = optionalTime(b.ReceivedAt), v3.Int32(b.Margin), "POWER_BATTERY"
+	switch b.Value {
+	case 0:
+		out.PowerState = "POWER_EXTERNAL"
+	case 255: // the device could not tell
+		out.PowerState = "POWER_UNKNOWN"
+	default:
+		share := float32(b.Value-1) / 253
+		out.BatteryPercentage = &share
+	}
 }
 
 func showSession(s *device.Session) *v3.Session {

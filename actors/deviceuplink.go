@@ -55,7 +55,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			d.drop(m, err)
 			return
 		}
-		if opened.Application() && !opened.Repetition && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
+		if opened.Application() && !opened.Repetition && !d.profile.SkipCrypto && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
 			c.decoded = d.startDecoding(d.decodeInput(opened, &m.Frame))
 		}
 	}
@@ -128,7 +128,7 @@ func (d *Device) closeWindow(number uint64) {
 	d.late = nil
 	if c.decoded != nil {
 		r := <-c.decoded // bounded by the formatters
-		cmd.Decoded, cmd.Err = r.Decoded, r.err
+		cmd.Decoded, cmd.Err, cmd.Location = r.Decoded, r.err, payloadLocation(r.Data)
 	}
 	_, err := d.step(cmd)
 	c.closedAt = d.cfg.Clock() // a commit may take its time while the store elects a leader
@@ -169,7 +169,7 @@ func (d *Device) closeAll() {
 func (d *Device) join(c *collection) {
 	cmd := device.ReceiveJoin{
 		Copies: c.copies, SessionKeyID: d.cfg.Random.Bytes(16), Now: c.closedAt, Random: d.cfg.Random.ULID(c.closedAt),
-		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.cfg.NetID),
+		IDs: []string{"as:up:" + d.cfg.Random.ULID(c.closedAt)}, DevAddr: NewDevAddr(d.cfg.Random, d.profile.NetID),
 	}
 	if _, err := d.step(cmd); d.moved {
 		return

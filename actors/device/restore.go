@@ -29,7 +29,7 @@ func (s State) restore(p *Profile, cmd Restore) (Decision, error) {
 			return Decision{}, messages.Invalid("no_dev_addr", "session.dev_addr is missing: 8 hex digits")
 		}
 	}
-	if size := queueBytes(from.Queue); len(from.Queue) > MaxQueue || size > MaxQueueBytes {
+	if size := QueueBytes(from.Queue); len(from.Queue) > MaxQueue || size > MaxQueueBytes {
 		return Decision{}, messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity",
 			"the queue holds %d items of %d bytes: at most %d items and %d bytes", len(from.Queue), size, MaxQueue, MaxQueueBytes)
 	}

@@ -117,7 +117,7 @@ func (s *server) startDevices(ctx context.Context) error {
 	})
 	cfg := &actors.DeviceConfig{
 		Store: s.store, Registry: s.registry, Formatters: s.scripts, Transmitter: s.transmitter, Random: random{},
-		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
+		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID, Network: s.cfg.networkIDs(), Activations: s.registry,
 		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
 	}
 	quiet := demoted{s.log.With("component", "actors").Handler()}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"lorikeet/messages"
 )
 
 // Secret is a text that never prints itself.
@@ -37,6 +39,8 @@ type Config struct {
 	AdminKey Secret        `yaml:"admin_key" doc:"admin API key; empty: one is made at the first start and printed once"`
 	KEK      Secret        `yaml:"key_encryption_key" doc:"32 bytes in hex or base64 that seal the stored keys; empty: made once, kept in the data folder"`
 	NetID    string        `yaml:"net_id" doc:"NetID of the network, 6 hex digits"`
+	KEKs     KEKs          `yaml:"keks" doc:"key-encryption keys that wrap and open keys of devices (RFC 3394), label: 32, 48 or 64 hex digits; the same on all nodes"`
+	Network  NetworkConfig `yaml:"network"`
 	Log      LogConfig     `yaml:"log"`
 	HTTP     HTTPConfig    `yaml:"http"`
 	API      APIConfig     `yaml:"api"`
@@ -49,6 +53,18 @@ type Config struct {
 	Cluster  ClusterConfig `yaml:"cluster"`
 	NATS     NATSConfig    `yaml:"nats"`
 	Embedded EmbeddedNATS  `yaml:"embedded_nats"`
+}
+
+// KEKs are hex digits by label.
+type KEKs map[string]Secret
+
+// NetworkConfig is what messages say of the network in network_ids, beside the NetID.
+type NetworkConfig struct {
+	NSID           string `yaml:"ns_id" doc:"EUI of the network server, 16 hex digits, shown in network_ids of messages"`
+	TenantID       string `yaml:"tenant_id" doc:"tenant shown in network_ids of messages"`
+	ClusterID      string `yaml:"cluster_id" doc:"cluster shown in network_ids of messages"`
+	ClusterAddress string `yaml:"cluster_address" doc:"host name shown in network_ids of messages; empty: that of http.public_url"`
+	TenantAddress  string `yaml:"tenant_address" doc:"host name of the tenant shown in network_ids of messages"`
 }
 
 type LogConfig struct {
@@ -134,7 +150,7 @@ func (c *Config) embedded() bool { return c.Cluster.URL == "embedded" }
 // DefaultConfig is safe to run with as it is.
 func DefaultConfig() Config {
 	return Config{
-		Data: "lorikeet-data", NetID: "000000",
+		Data: "lorikeet-data", NetID: "000000", KEKs: KEKs{},
 		Log:      LogConfig{Level: "info", Format: "text"},
 		HTTP:     HTTPConfig{Listen: ":1885"},
 		API:      APIConfig{Input: "strict"},
@@ -158,6 +174,12 @@ func (c *Config) Validate() error {
 	}
 	if _, err := parseNetID(c.NetID); err != nil {
 		bad("net_id: %w", err)
+	}
+	if _, err := c.KEKs.parse(); err != nil {
+		bad("keks: %w", err)
+	}
+	if _, err := messages.ParseEUI64(c.Network.NSID); c.Network.NSID != "" && err != nil {
+		bad("network.ns_id: %w", err)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		bad("log.level %q: use debug, info, warn or error", c.Log.Level)
@@ -339,6 +361,9 @@ func (c *Config) Write(w io.Writer) error {
 		}
 		if secret, ok := field.Interface().(Secret); ok && secret != "" {
 			value = []byte("\"\" # set, not shown\n")
+		}
+		if keks, ok := field.Interface().(KEKs); ok && len(keks) > 0 {
+			value = []byte("{} # set, not shown\n")
 		}
 		if e != nil {
 			err = e

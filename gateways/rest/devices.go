@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -62,7 +63,10 @@ var (
 		"session.keys.f_nwk_s_int_key", "session.keys.s_nwk_s_int_key", "session.keys.nwk_s_enc_key", "session.keys.app_s_key",
 		"pending_session.keys.f_nwk_s_int_key", "pending_session.keys.s_nwk_s_int_key", "pending_session.keys.nwk_s_enc_key", "pending_session.keys.app_s_key",
 	}
-	stateFields = []string{"session", "pending_session", "last_dev_nonce", "used_dev_nonces", "last_join_nonce", "last_seen_at", "activated_at"}
+	stateFields = []string{
+		"session", "pending_session", "last_dev_nonce", "used_dev_nonces", "last_join_nonce", "last_seen_at", "activated_at",
+		"battery_percentage", "downlink_margin", "power_state", "last_dev_status_received_at", "locations",
+	}
 )
 
 func hideKeys(t tree, _ *v3.EndDevice) {
@@ -104,6 +108,7 @@ type view struct {
 	fields []string // what its DELETE takes away
 	marks  []string // it is there if one of these is set; nil: it is there if the device is
 	drops  bool     // its DELETE ends the session
+	wraps  bool     // it shows the AppSKey under the KEK of the application, if there is one
 }
 
 var (
@@ -114,10 +119,11 @@ var (
 		drops:  true,
 	}
 	// The AppSKey stays with the session, which NS and AS share: without it uplinks could not be read any more.
-	viewAS = view{fields: []string{"formatters", "skip_payload_crypto"}}
+	viewAS = view{fields: []string{"formatters", "skip_payload_crypto", "skip_payload_crypto_override"}, wraps: true}
 	viewJS = view{
-		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id"},
-		marks:  []string{"root_keys", "net_id", "provisioner_id"},
+		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id", "application_server_kek_label",
+			"network_server_kek_label"},
+		marks: []string{"root_keys", "net_id", "provisioner_id"},
 	}
 )
 
@@ -148,6 +154,11 @@ func (v view) get(s *Server, c *call) error {
 	if err := s.addState(c.ctx(), &dev, paths); err != nil {
 		return err
 	}
+	if v.wraps {
+		if err := s.wrapSessionKeys(c.ctx(), &dev); err != nil {
+			return err
+		}
+	}
 	return show(c, dev, c.hideFrom())
 }
 
@@ -166,6 +177,8 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 	}
 	dev.Session, dev.PendingSession = state.Session, state.PendingSession
 	dev.LastDevNonce, dev.UsedDevNonces, dev.LastJoinNonce = state.LastDevNonce, state.UsedDevNonces, state.LastJoinNonce
+	dev.BatteryPercentage, dev.DownlinkMargin, dev.PowerState, dev.LastDevStatusReceivedAt = state.BatteryPercentage, state.DownlinkMargin, state.PowerState, state.LastDevStatusReceivedAt
+	dev.Locations = withPayloadLocation(dev.Locations, state.Locations)
 	if state.LastSeenAt != nil {
 		dev.LastSeenAt = state.LastSeenAt
 	}
@@ -176,6 +189,19 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 		dev.IDs.DevAddr = dev.Session.DevAddr
 	}
 	return nil
+}
+
+// withPayloadLocation adds the location that the actor has found in a payload to those of the registry.
+func withPayloadLocation(registered, found map[string]v3.Location) map[string]v3.Location {
+	if len(found) == 0 {
+		return registered
+	}
+	out := maps.Clone(registered)
+	if out == nil {
+		return found
+	}
+	maps.Copy(out, found)
+	return out
 }
 
 // state is that of the actor. known is false for a device whose settings are not complete: its actor can make nothing of its record.

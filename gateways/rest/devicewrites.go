@@ -47,7 +47,13 @@ func (c *call) deviceRequest(masked bool) (request[v3.EndDevice], error) {
 	if err := messages.ValidateID(req.value.IDs.DeviceID); err != nil {
 		return req, messages.Invalid("invalid_id", "end_device.ids.device_id: %w", err)
 	}
-	return req, c.mayWrite(req)
+	if err := c.mayWrite(req); err != nil {
+		return req, err
+	}
+	ids := req.value.IDs
+	req, err = c.server.unwrapKeys(c, req)
+	req.value.IDs = ids
+	return req, err
 }
 
 // create registers a device and sets its session. A session record that a crash left behind under this id is dropped first: the new device must not

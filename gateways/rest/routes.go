@@ -34,7 +34,7 @@ func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
 		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), historyRoutes(), fleetRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(), fleetRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
@@ -116,6 +116,8 @@ func trafficRoutes() []route {
 		{http.MethodGet, device + "/down", readTraffic, (*Server).listDownlinks},
 		{http.MethodPost, device + "/down/push", sendDown, (*Server).pushDownlinks},
 		{http.MethodPost, device + "/down/replace", sendDown, (*Server).replaceDownlinks},
+		{http.MethodPost, device + "/down/cancel", sendDown, (*Server).cancelDownlinks},
+		{http.MethodDelete, device + "/down/:downlink_id", sendDown, (*Server).cancelDownlink},
 		{http.MethodPost, device + "/down/encode", readTraffic, (*Server).encodeDownlink},
 		{http.MethodPost, device + "/down/decode", readTraffic, (*Server).decodeDownlink},
 		{http.MethodPost, device + "/up/decode", readTraffic, (*Server).decodeUplink},
