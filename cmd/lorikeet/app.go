@@ -48,6 +48,7 @@ type server struct {
 	broker       *broker.Server
 	feeds        *feeds
 	stopCleaning func()
+	retentions   *retentions
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
@@ -218,6 +219,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	if s.stopCleaning != nil {
 		s.stopCleaning()
+	}
+	if s.retentions != nil {
+		s.retentions.stop()
 	}
 	if s.clustered != nil {
 		note("cluster", s.clustered.leave(ctx))

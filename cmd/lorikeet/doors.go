@@ -25,7 +25,11 @@ func (s *server) startDoors(ctx context.Context) error {
 	if err := s.startBroker(ctx); err != nil {
 		return err
 	}
+	s.retentions = startRetentions(s.registry, s.store, s.log.With("component", "retention"))
 	s.unwatch = s.registry.Watch(s.registryChanged)
+	if err := s.retentions.readAll(ctx); err != nil {
+		return err
+	}
 	if err := s.startFeeds(ctx); err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ func (s *server) startFeeds(ctx context.Context) error {
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
+	s.retentions.changed(c)
 	if s.broker == nil || s.feeds == nil {
 		return
 	}

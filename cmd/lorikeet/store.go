@@ -10,6 +10,7 @@ import (
 
 	"lorikeet/actors"
 	"lorikeet/gateways/rest"
+	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
 	"lorikeet/persistence/migrate"
@@ -22,6 +23,7 @@ type store interface {
 	actors.IntegrationLog
 	registry.Store
 	rest.History
+	SetRetention(applicationID string, r messages.Retention)
 	DeleteApplication(ctx context.Context, applicationID string) error
 	Ready() error
 	Close() error
