@@ -53,7 +53,8 @@ var mayImport = map[string][]string{
 	"gateways/mqttclient":              {"gateways", "gateways/gatewaystest"},
 	"gateways/natsclient":              {"gateways", "gateways/gatewaystest"},
 	"gateways/radio/semtechudp":        {},
-	"gateways/rest":                    {"gateways"},
+	"gateways/rest":                    {"gateways", "gateways/rest/devicefile"},
+	"gateways/rest/devicefile":         {},
 	"gateways/webhook":                 {"gateways"},
 	"test":                             {"*"},
 }

@@ -50,6 +50,7 @@ type server struct {
 	connector    *connector
 	broker       *broker.Server
 	stopCleaning func()
+	retentions   *retentions
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
@@ -223,6 +224,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	if s.stopCleaning != nil {
 		s.stopCleaning()
+	}
+	if s.retentions != nil {
+		s.retentions.stop()
 	}
 	if s.clustered != nil {
 		note("cluster", s.clustered.leave(ctx))

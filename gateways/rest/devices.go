@@ -24,8 +24,12 @@ func (l *locks) application(id string) *sync.RWMutex {
 	return &l.applications[maphash.String(l.seed, id)%uint64(len(l.applications))]
 }
 
+func (l *locks) stripe(id messages.DeviceID) int {
+	return int(maphash.String(l.seed, id.UID()) % uint64(len(l.devices)))
+}
+
 func (l *locks) lock(id messages.DeviceID) (unlock func()) {
-	app, device := l.application(id.ApplicationID), &l.devices[maphash.String(l.seed, id.UID())%uint64(len(l.devices))]
+	app, device := l.application(id.ApplicationID), &l.devices[l.stripe(id)]
 	app.RLock()
 	device.Lock()
 	return func() {

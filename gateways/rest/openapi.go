@@ -36,6 +36,7 @@ func operations() map[string]operation {
 		claimOperations(),
 		deliveryOperations(),
 		historyOperations(),
+		fleetOperations(),
 		deviceRepositoryOperations(),
 		unavailableOperations(),
 	} {
@@ -78,8 +79,14 @@ var queries = map[string]string{
 	"all":                  "true: all of them.",
 	"last":                 "Only those of the last hours: a duration such as 24h.",
 	"f_port":               "Only uplinks with this FPort.",
-	"format":               "json: a line for each message; csv: a table, also with Accept: text/csv.",
+	"format":               "Of messages: json, a line for each, or csv, a table, also with Accept: text/csv. Of an import: what the file is, if its contents don't tell.",
 	"continuation_token":   "What the page before gave, to go on after it.",
+	"on_conflict":          "What becomes of a row whose device exists: fail, skip or update.",
+	"dry_run":              "true: every row is checked, and nothing is written.",
+	"frequency_plan_id":    "The frequency plan of rows that name none.",
+	"lorawan_version":      "The version of rows that name none, e.g. MAC_V1_0_3.",
+	"lorawan_phy_version":  "The version of the regional parameters of rows that name none.",
+	"plain":                "true: the keys are readable in what comes.",
 	"search":               "Words that the names have.",
 }
 

@@ -48,6 +48,7 @@ type Config struct {
 	Devices    Devices
 	Formatters Formatters
 	History    History // nil: the storage paths are refused
+	Fleet      Fleet   // nil: import and export are refused
 
 	// DeviceRepository has the brands, models and codecs of devices; nil if there is none.
 	DeviceRepository DeviceRepository

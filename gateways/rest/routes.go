@@ -52,6 +52,7 @@ func routes() []route {
 		claimRoutes(),
 		historyRoutes(),
 		deviceRepositoryRoutes(),
+		fleetRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path

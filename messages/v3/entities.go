@@ -180,6 +180,13 @@ type Application struct {
 type Link struct {
 	DefaultFormatters *Formatters `json:"default_formatters,omitempty"`
 	SkipPayloadCrypto bool        `json:"skip_payload_crypto,omitempty"`
+	Retention         *Retention  `json:"retention,omitempty"` // additive
+}
+
+// Retention is how long the events of an application are kept, within what the server keeps. Zero values set no limit.
+type Retention struct {
+	MaxAge    Duration `json:"max_age,omitempty"`
+	MaxEvents Uint64   `json:"max_events,omitempty"`
 }
 
 // APIKey as REST shows it. Key is set only in the answer to its creation.
