@@ -275,6 +275,8 @@ type MQTTProvider struct {
 	TLSClientCert Bytes             `json:"tls_client_cert,omitempty"`
 	TLSClientKey  Bytes             `json:"tls_client_key,omitempty"`
 	Headers       map[string]string `json:"headers,omitempty"`
+	// PersistentSession is additive: the server keeps downlink requests while there is no connection (MQTT 3.1.1 §3.1.2.4: clean session off).
+	PersistentSession bool `json:"persistent_session,omitempty"`
 }
 
 // QoS of MQTT: AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE; numbers 0 to 2 are accepted.
