@@ -45,6 +45,7 @@ type Client struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	inbox   chan request
+	taken   chan struct{} // closed when no request is in work any more, at the end
 	tracker *gateways.ConnectionTracker
 
 	mu      sync.Mutex
@@ -84,7 +85,7 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Downlinks == nil {
 		set.topics.Downlinks = nil
 	}
-	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), tracker: gateways.NewConnectionTracker()}
+	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), taken: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
 	c.door, c.keeper = c.newDoor(false), c.newDoor(true)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(2)
@@ -117,6 +118,7 @@ func (c *Client) keepConnected() {
 				reason = conn.reason
 				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
 			case <-c.ctx.Done():
+				<-c.taken // what was carried out is acknowledged
 			}
 			c.tracker.Down(reason)
 			c.setConnection(nil)

@@ -28,6 +28,7 @@ func (c *Client) receive(conn *connection, m mqtt.Message, topic gateways.Downli
 
 func (c *Client) takeDownlinks() {
 	defer c.running.Done()
+	defer close(c.taken)
 	for {
 		select {
 		case r := <-c.inbox:

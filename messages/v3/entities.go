@@ -256,10 +256,11 @@ type NATSProvider struct {
 	JetStream     *NATSJetStream `json:"jetstream,omitempty"`       // additive
 }
 
-// NATSJetStream says that events are published with an acknowledgement of the stream that keeps them.
+// NATSJetStream says what goes through streams, which the owner of the NATS server makes.
 type NATSJetStream struct {
-	Enabled bool   `json:"enabled,omitempty"`
-	Stream  string `json:"stream,omitempty"` // refuse to publish into another one; "" = whichever has the subject
+	Enabled   bool   `json:"enabled,omitempty"`   // events are delivered once the stream that keeps them has acknowledged them
+	Stream    string `json:"stream,omitempty"`    // refuse to publish into another one; "" = whichever has the subject
+	Downlinks bool   `json:"downlinks,omitempty"` // downlink requests are read from the stream that keeps them, so that none is missed
 }
 
 // MQTTProvider says how to reach an external MQTT server.
