@@ -40,11 +40,13 @@ type Config struct {
 type Client struct {
 	cfg     Config
 	set     settings
-	door    *gateways.DownlinkDoor
+	door    *gateways.DownlinkDoor // of requests with QoS 0
+	keeper  *gateways.DownlinkDoor // of those that are acknowledged
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	inbox   chan request
+	taken   chan struct{} // closed when no request is in work any more, at the end
 	tracker *gateways.ConnectionTracker
 
 	mu      sync.Mutex
@@ -55,12 +57,14 @@ type Client struct {
 // connection is one paho client, used for one connection only: it never reconnects by itself, so nothing of one connection reaches the next.
 type connection struct {
 	client mqtt.Client
-	lost   chan struct{} // closed when the connection is gone
-	reason string        // why it is gone; set before lost is closed
+	ctx    context.Context // ends when the connection is gone
+	end    context.CancelFunc
+	reason string // why it is gone; set before ctx ends
 	once   sync.Once
 }
 
 type request struct {
+	conn    *connection
 	message mqtt.Message
 	topic   gateways.DownlinkTopic
 }
@@ -82,16 +86,20 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Downlinks == nil {
 		set.topics.Downlinks = nil
 	}
-	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), tracker: gateways.NewConnectionTracker()}
-	c.door = &gateways.DownlinkDoor{
-		Application: ids.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
-		Protobuf: set.format == gateways.FormatProtobuf,
-	}
+	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), taken: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
+	c.door, c.keeper = c.newDoor(false), c.newDoor(true)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(2)
 	go c.keepConnected()
 	go c.takeDownlinks()
 	return c, nil
+}
+
+func (c *Client) newDoor(senderRepeats bool) *gateways.DownlinkDoor {
+	return &gateways.DownlinkDoor{
+		Application: c.cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: c.cfg.Downlinks, Metrics: c.cfg.Metrics, Logger: c.cfg.Logger, Input: c.cfg.Input,
+		Protobuf: c.set.format == gateways.FormatProtobuf, SenderRepeats: senderRepeats,
+	}
 }
 
 func (c *Client) keepConnected() {
@@ -107,13 +115,15 @@ func (c *Client) keepConnected() {
 			c.setConnection(conn)
 			reason := "the integration is closed"
 			select {
-			case <-conn.lost:
+			case <-conn.ctx.Done():
 				reason = conn.reason
 				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
 			case <-c.ctx.Done():
+				<-c.taken // what was carried out is acknowledged
 			}
 			c.tracker.Down(reason)
 			c.setConnection(nil)
+			conn.drop(reason)
 			conn.client.Disconnect(250)
 			if time.Since(since) > steadyAfter {
 				attempt = 0
@@ -150,18 +160,27 @@ func (c *Client) setConnection(conn *connection) {
 
 // connect makes a connection and subscribes.
 func (c *Client) connect() (*connection, error) {
-	conn := &connection{lost: make(chan struct{})}
+	conn := &connection{}
+	conn.ctx, conn.end = context.WithCancel(context.Background())
 	options := c.set.options()
-	options.SetAutoReconnect(false).SetConnectRetry(false).SetCleanSession(true).SetAutoAckDisabled(true).SetOrderMatters(true)
+	options.SetAutoReconnect(false).SetConnectRetry(false).SetAutoAckDisabled(true).SetOrderMatters(true)
 	options.SetConnectTimeout(connectTimeout).SetWriteTimeout(connectTimeout).SetKeepAlive(30 * time.Second).SetPingTimeout(10 * time.Second)
 	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { conn.drop(fmt.Sprintf("connection lost: %v", err)) })
+	if c.set.provider.PersistentSession { // of subscriptions from before the configuration changed
+		options.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { go m.Ack() })
+	}
 	conn.client = mqtt.NewClient(options)
+	for _, d := range c.set.topics.Downlinks { // what the server kept comes before it has confirmed a subscription
+		conn.client.AddRoute(d.Filter, func(_ mqtt.Client, m mqtt.Message) { c.receive(conn, m, d) })
+	}
 	if err := c.wait(conn, conn.client.Connect()); err != nil {
+		conn.drop("not connected")
 		conn.client.Disconnect(0)
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	for _, d := range c.set.topics.Downlinks {
 		if err := c.subscribe(conn, d); err != nil {
+			conn.drop("not subscribed")
 			conn.client.Disconnect(0)
 			return nil, fmt.Errorf("subscribe to %s: %w", d.Filter, err)
 		}
@@ -172,7 +191,7 @@ func (c *Client) connect() (*connection, error) {
 func (conn *connection) drop(reason string) {
 	conn.once.Do(func() {
 		conn.reason = reason
-		close(conn.lost)
+		conn.end()
 	})
 }
 
@@ -184,7 +203,7 @@ func (conn *connection) begin(ctx context.Context, call func() mqtt.Token) (mqtt
 	select {
 	case token := <-begun:
 		return token, nil
-	case <-conn.lost:
+	case <-conn.ctx.Done():
 		return nil, errors.New("the connection to the MQTT server broke")
 	case <-ctx.Done():
 		return nil, errors.New("the MQTT server took nothing in time")
@@ -194,12 +213,17 @@ func (conn *connection) begin(ctx context.Context, call func() mqtt.Token) (mqtt
 // subscribe returns an error if the server does not answer. A server that refuses the subscription still gets the events.
 func (c *Client) subscribe(conn *connection, d gateways.DownlinkTopic) error {
 	token, err := conn.begin(c.ctx, func() mqtt.Token {
-		return conn.client.Subscribe(d.Filter, c.set.subscribeQoS, func(_ mqtt.Client, m mqtt.Message) { c.receive(m, d) })
+		return conn.client.Subscribe(d.Filter, c.set.subscribeQoS, nil)
 	})
 	if err != nil {
 		return err
 	}
 	err = c.wait(conn, token)
+	select {
+	case <-token.Done():
+	default:
+		return err // there is no answer, and the library may be writing it
+	}
 	if t, ok := token.(*mqtt.SubscribeToken); ok {
 		if code, answered := t.Result()[d.Filter]; answered && code > 2 {
 			c.cfg.Logger.Warn("the MQTT server refuses the subscription: no downlinks are taken, change the rights of its user", "topic", d.Filter)
@@ -218,7 +242,7 @@ func (c *Client) wait(conn *connection, token mqtt.Token) error {
 		return token.Error()
 	case <-t.C:
 		return errors.New("no answer in time")
-	case <-conn.lost:
+	case <-conn.ctx.Done():
 		return errors.New(conn.reason)
 	case <-c.ctx.Done():
 		return c.ctx.Err()

@@ -25,7 +25,8 @@ import (
 
 // TestMain looks for goroutines that are left, except what the library holds back until its write timeout (connection.begin).
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/eclipse/paho%2emqtt%2egolang.(*client).Publish"))
+	const library = "github.com/eclipse/paho%2emqtt%2egolang.(*client)."
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(library+"Publish"), goleak.IgnoreAnyFunction(library+"Subscribe"))
 }
 
 // watcher is a hook of the broker under test: it lets in who is allowed, and records.

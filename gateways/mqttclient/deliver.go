@@ -47,7 +47,7 @@ func (c *Client) publish(ctx context.Context, conn *connection, topic string, bo
 			return fmt.Errorf("publish: %w", err)
 		}
 		return nil
-	case <-conn.lost:
+	case <-conn.ctx.Done():
 		return errors.New("the connection to the MQTT server broke before it confirmed")
 	case <-ctx.Done():
 		return errors.New("the MQTT server did not confirm in time")

@@ -39,6 +39,9 @@ func newSettings(p v3.PubSub) (s settings, err error) {
 	if s.subscribeQoS, err = qos("subscribe_qos", p.MQTT.SubscribeQoS); err != nil {
 		return s, err
 	}
+	if err := s.checkSession(); err != nil {
+		return s, err
+	}
 	if err := s.setServer(); err != nil {
 		return s, err
 	}
@@ -46,6 +49,21 @@ func newSettings(p v3.PubSub) (s settings, err error) {
 		return s, err
 	}
 	return s, nil
+}
+
+// checkSession refuses a persistent session with QoS 2 for events: each connection numbers its packets anew, and the server would take a new event for
+// the repeat of an old one that has the same number, and drop it.
+func (s *settings) checkSession() error {
+	switch {
+	case !s.provider.PersistentSession:
+	case s.provider.ClientID == "":
+		return messages.Invalid("pubsub_session", "mqtt.persistent_session needs mqtt.client_id, which names the session")
+	case s.subscribeQoS == 0:
+		return messages.Invalid("pubsub_session", "mqtt.persistent_session needs mqtt.subscribe_qos AT_LEAST_ONCE or EXACTLY_ONCE: the server keeps nothing of AT_MOST_ONCE")
+	case s.publishQoS == 2:
+		return messages.Invalid("pubsub_session", "mqtt.persistent_session does not go with mqtt.publish_qos EXACTLY_ONCE: use AT_LEAST_ONCE")
+	}
+	return nil
 }
 
 // qos reads the name or number of a QoS; the default is AT_MOST_ONCE, as in The Things Stack.
@@ -107,6 +125,7 @@ func (s *settings) setServer() error {
 func (s *settings) options() *mqtt.ClientOptions {
 	o := mqtt.NewClientOptions()
 	o.Servers = []*url.URL{s.server}
+	o.SetCleanSession(!s.provider.PersistentSession)
 	o.SetProtocolVersion(4).SetUsername(s.provider.Username).SetPassword(s.provider.Password).SetClientID(s.provider.ClientID)
 	if s.provider.ClientID == "" {
 		var id [7]byte

@@ -51,6 +51,8 @@ type Client struct {
 	nc       *nats.Conn          // nil before the first try to connect
 	js       jetstream.JetStream // of nc
 	changed  chan struct{}       // closed at the next change of the connection
+	alive    context.Context     // ends when the present connection breaks; nil before the first
+	end      context.CancelFunc  // of alive
 	batch    *flushBatch         // gathers what the next flush confirms
 	flushing bool
 }
@@ -75,11 +77,16 @@ func Open(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
 	c.door = &gateways.DownlinkDoor{
 		Application: ids.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
-		Protobuf: set.format == gateways.FormatProtobuf,
+		Protobuf: set.format == gateways.FormatProtobuf, SenderRepeats: set.pulled,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(1)
 	go c.connect()
+	if set.pulled {
+		for _, d := range set.topics.Downlinks {
+			c.running.Go(func() { c.pull(d) })
+		}
+	}
 	return c, nil
 }
 
@@ -89,7 +96,9 @@ func (c *Client) connect() {
 	for attempt := 0; ; attempt++ {
 		nc, js, err := c.dial()
 		if err == nil {
-			c.subscribe(nc)
+			if !c.set.pulled {
+				c.subscribe(nc)
+			}
 			c.mu.Lock()
 			c.nc, c.js = nc, js
 			closed := c.closed
@@ -132,16 +141,14 @@ func (c *Client) options() []nats.Option {
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.CustomReconnectDelay(c.delay),
 		nats.ReconnectBufSize(-1), // what can't be sent now is an error now
 		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), nats.NoCallbacksAfterClientClose(),
-		nats.ConnectHandler(func(*nats.Conn) { c.tracker.Up(); c.notify() }),
+		nats.ConnectHandler(func(*nats.Conn) { c.up() }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			log.Info("connected to the NATS server again")
-			c.tracker.Up()
-			c.notify()
+			c.up()
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			log.Warn("lost the NATS server", "error", withoutURL(err))
-			c.tracker.Down(withoutURL(err))
-			c.notify()
+			c.down(withoutURL(err))
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.tracker.Down(withoutURL(err)) }),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
@@ -182,6 +189,27 @@ func withoutURL(err error) string {
 	return err.Error()
 }
 
+func (c *Client) up() {
+	c.tracker.Up()
+	c.mu.Lock()
+	if c.end != nil {
+		c.end()
+	}
+	c.alive, c.end = context.WithCancel(c.ctx)
+	c.mu.Unlock()
+	c.notify()
+}
+
+func (c *Client) down(reason string) {
+	c.tracker.Down(reason)
+	c.mu.Lock()
+	if c.end != nil {
+		c.end()
+	}
+	c.mu.Unlock()
+	c.notify()
+}
+
 func (c *Client) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,31 +220,31 @@ func (c *Client) notify() {
 // Connection says how the connection is doing.
 func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
 
-// connected waits for the connection.
-func (c *Client) connected(ctx context.Context) (*nats.Conn, error) {
+// connected waits for the connection. alive ends when it breaks.
+func (c *Client) connected(ctx context.Context) (nc *nats.Conn, alive context.Context, err error) {
 	for {
 		c.mu.Lock()
-		nc, changed, closed := c.nc, c.changed, c.closed
+		nc, alive, changed, closed := c.nc, c.alive, c.changed, c.closed
 		c.mu.Unlock()
 		switch {
 		case closed:
-			return nil, errors.New("the integration is closed")
-		case nc != nil && nc.IsConnected():
-			return nc, nil
+			return nil, nil, errors.New("the integration is closed")
+		case nc != nil && nc.IsConnected() && alive != nil && alive.Err() == nil:
+			return nc, alive, nil
 		}
 		select {
 		case <-changed:
 		case <-c.ctx.Done():
 		case <-ctx.Done():
 			if reason := c.tracker.State().LastError; reason != "" {
-				return nil, fmt.Errorf("no connection to the NATS server: %s", reason)
+				return nil, nil, fmt.Errorf("no connection to the NATS server: %s", reason)
 			}
-			return nil, errors.New("no connection to the NATS server")
+			return nil, nil, errors.New("no connection to the NATS server")
 		}
 	}
 }
 
-// Close ends the connection and waits for what runs on it.
+// Close waits for what runs on the connection, so that a request that was carried out is acknowledged too, and ends it.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -224,12 +252,14 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.closed = true
-	nc := c.nc
 	c.mu.Unlock()
 	c.cancel()
+	c.running.Wait()
+	c.mu.Lock()
+	nc := c.nc
+	c.mu.Unlock()
 	if nc != nil {
 		nc.Close()
 	}
-	c.running.Wait()
 	return nil
 }

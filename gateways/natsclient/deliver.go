@@ -28,7 +28,7 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 	if err != nil {
 		return err
 	}
-	nc, err := c.connected(ctx)
+	nc, alive, err := c.connected(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 	}
 	m := &nats.Msg{Subject: topic.For(e), Data: body, Header: header(nc, e)}
 	if c.set.acked {
-		return c.publishAcked(ctx, nc, m)
+		return c.publishAcked(ctx, alive, nc, m)
 	}
 	return c.publish(ctx, nc, m)
 }
@@ -51,11 +51,15 @@ func header(nc *nats.Conn, e messages.LogEntry) nats.Header {
 }
 
 // publishAcked waits for the acknowledgement of the stream. A repeat that the stream knows is as good as stored.
-func (c *Client) publishAcked(ctx context.Context, nc *nats.Conn, m *nats.Msg) error {
+func (c *Client) publishAcked(ctx, alive context.Context, nc *nats.Conn, m *nats.Msg) error {
 	options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)} // who calls tries again
 	if c.set.stream != "" {
 		options = append(options, jetstream.WithExpectStream(c.set.stream))
 	}
+	// The library would wait for an acknowledgement that was on its way when the connection broke until the deadline.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(alive, cancel)()
 	_, err := c.js.PublishMsg(ctx, m, options...)
 	var api *jetstream.APIError
 	switch {
@@ -67,6 +71,8 @@ func (c *Client) publishAcked(ctx context.Context, nc *nats.Conn, m *nats.Msg) e
 		return fmt.Errorf("%w: the stream does not take events of %d bytes: raise its max_msg_size", messages.ErrPermanent, len(m.Data))
 	case errors.As(err, &api):
 		return fmt.Errorf("the stream refuses the event: %s", api.Description)
+	case alive.Err() != nil:
+		return errors.New("the connection to the NATS server broke before it confirmed")
 	case errors.Is(err, context.DeadlineExceeded) && errors.Is(nc.LastError(), nats.ErrPermissionViolation):
 		return fmt.Errorf("the NATS server does not allow to publish to %q, or to hear the answer on _INBOX.>: change the rights of its user", m.Subject)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -22,6 +22,7 @@ type settings struct {
 	login  nats.Option // nil: what the URL holds
 	stream string      // that must take the events; "" = any
 	acked  bool        // publish with an acknowledgement of JetStream
+	pulled bool        // take downlink requests from a stream
 }
 
 func newSettings(p v3.PubSub) (s settings, err error) {
@@ -93,13 +94,13 @@ func login(p *v3.NATSProvider) (nats.Option, error) {
 }
 
 func (s *settings) setJetStream(j *v3.NATSJetStream) error {
-	if j == nil || !j.Enabled {
+	if j == nil {
 		return nil
 	}
 	if len(j.Stream) > 255 || strings.ContainsAny(j.Stream, " .*>/\\\t\r\n\x00") {
 		return messages.Invalid("pubsub_stream", "nats.jetstream.stream is not the name of a stream: it has no spaces, dots, slashes, * and >")
 	}
-	s.acked, s.stream = true, j.Stream
+	s.acked, s.stream, s.pulled = j.Enabled, j.Stream, j.Downlinks
 	return nil
 }
 

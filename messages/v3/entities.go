@@ -283,10 +283,11 @@ type NATSProvider struct {
 	JetStream     *NATSJetStream `json:"jetstream,omitempty"`       // additive
 }
 
-// NATSJetStream says that events are published with an acknowledgement of the stream that keeps them.
+// NATSJetStream says what goes through streams, which the owner of the NATS server makes.
 type NATSJetStream struct {
-	Enabled bool   `json:"enabled,omitempty"`
-	Stream  string `json:"stream,omitempty"` // refuse to publish into another one; "" = whichever has the subject
+	Enabled   bool   `json:"enabled,omitempty"`   // events are delivered once the stream that keeps them has acknowledged them
+	Stream    string `json:"stream,omitempty"`    // refuse to publish into another one; "" = whichever has the subject
+	Downlinks bool   `json:"downlinks,omitempty"` // downlink requests are read from the stream that keeps them, so that none is missed
 }
 
 // MQTTProvider says how to reach an external MQTT server.
@@ -302,6 +303,8 @@ type MQTTProvider struct {
 	TLSClientCert Bytes             `json:"tls_client_cert,omitempty"`
 	TLSClientKey  Bytes             `json:"tls_client_key,omitempty"`
 	Headers       map[string]string `json:"headers,omitempty"`
+	// PersistentSession is additive: the server keeps downlink requests while there is no connection (MQTT 3.1.1 §3.1.2.4: clean session off).
+	PersistentSession bool `json:"persistent_session,omitempty"`
 }
 
 // QoS of MQTT: AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE; numbers 0 to 2 are accepted.
