@@ -32,6 +32,7 @@ const (
 	kindSimulate     = "simulate"
 	kindDelete       = "delete"
 	kindForget       = "forget"
+	kindRestore      = "restore"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -62,6 +63,9 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 	case simulate:
 		body, err = json.Marshal(c.up)
 		return kindSimulate, body, err
+	case device.Restore:
+		body, err = encodeRestore(c)
+		return kindRestore, body, err
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -125,6 +129,8 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, malformed(err)
 		}
 		return simulate{up}, nil
+	case kindRestore:
+		return decodeRestore(body)
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil

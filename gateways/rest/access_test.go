@@ -89,9 +89,6 @@ var required = map[string][]messages.Right{
 	"DELETE /as/applications/:application_id/devices/:device_id/packages/associations/:f_port": {messages.RightApplicationInfo},
 	"DELETE /as/applications/:application_id/packages/associations/:f_port":                    {messages.RightApplicationInfo},
 	"PUT /js/applications/:application_id/provision-devices":                                   {messages.RightApplicationInfo},
-	"GET /js/applications/:application_id/settings":                                            {messages.RightApplicationInfo},
-	"POST /js/applications/:application_id/settings":                                           {messages.RightApplicationInfo},
-	"DELETE /js/applications/:application_id/settings":                                         {messages.RightApplicationInfo},
 	"POST /ns/applications/:application_id/relays":                                             {messages.RightApplicationInfo},
 	"GET /ns/applications/:application_id/relays/:device_id":                                   {messages.RightApplicationInfo},
 	"GET /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index":    {messages.RightApplicationInfo},
@@ -168,6 +165,17 @@ var required = map[string][]messages.Right{
 	"DELETE /as/pubsub/:application_id/:pub_sub_id":                                              writeIntegrations,
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/push":    {messages.RightApplicationTrafficDownWrite},
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/replace": {messages.RightApplicationTrafficDownWrite},
+
+	"GET /as/applications/:application_id/packages/storage":                                {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/":                               {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/:type":                          {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/count":                          {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/:type/count":                    {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage":             {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/":            {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/:type":       {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/count":       {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/:type/count": {messages.RightApplicationTrafficRead},
 }
 
 // A key that has all other rights is refused, with the name of the one it lacks; with all that are required it is let in.

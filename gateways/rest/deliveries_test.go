@@ -101,7 +101,7 @@ func TestDeliveriesOfBothKinds(t *testing.T) {
 			ref, messages.AttemptQuery{Outcome: "failed", DeviceID: "dev1", EventID: "e1", Skip: 40, Limit: 20},
 			ref, messages.ReplayRequest{From: from},
 			ref, messages.ReplayRequest{EventID: "e1"},
-			ref, messages.DeadLetterQuery{DeviceID: "dev1", Type: messages.EventJoin, After: from, Limit: maxLimit},
+			ref, messages.DeadLetterQuery{DeviceID: "dev1", Type: messages.EventJoin, After: from, Limit: defaultLimit},
 			ref, messages.DeadLetterQuery{IDs: []string{"l1", "l2"}},
 			ref, messages.DeadLetterQuery{},
 			ref, messages.DeadLetterQuery{Before: from},

@@ -46,6 +46,7 @@ type Config struct {
 	Registry   Registry
 	Devices    Devices
 	Formatters Formatters
+	History    History // nil: the storage paths are refused
 
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error

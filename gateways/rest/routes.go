@@ -33,8 +33,9 @@ var (
 func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
-		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), templateRoutes(), deliveryRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(),
+		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
+		templateRoutes(), deliveryRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path

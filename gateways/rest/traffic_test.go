@@ -66,7 +66,7 @@ func TestDownlinksAreCancelled(t *testing.T) {
 	d.do("POST", path+"/cancel", `{"ids":["`+strings.Repeat(`","`, 1000)+`"]}`).fails(400, "too_many_ids")
 	d.do("POST", path+"/cancel", `{"ids":7}`).fails(400, "decode_body")
 	d.with(d.keyFor("app1", messages.RightApplicationTrafficRead)).do("DELETE", path+"/item3", nil).fails(403, "insufficient_application_rights")
-	d.do("DELETE", "/as/applications/app1/devices/dev9/down/item1", nil).fails(404, "end_device_not_found")
+	d.do("DELETE", "/as/applications/app1/devices/dev9/down/item1", nil).fails(404, "device_not_found")
 }
 
 func TestAnswerSaysWhatClassBAndCItemsWaitFor(t *testing.T) {
@@ -154,7 +154,7 @@ func TestWrongDownlinksAreRefusedUnlessTheServerIsLenient(t *testing.T) {
 			got.is(200)
 		}
 		if mode != nil {
-			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef"}]`)
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef","id":"item1"}]`)
 			d.do("POST", replace, `{}`).is(200)
 			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", "")
 		}

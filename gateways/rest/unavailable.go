@@ -26,9 +26,6 @@ func unavailableRoutes() []route {
 			{http.MethodGet, "/as" + app + packs + "/:f_port"}, {http.MethodPut, "/as" + app + packs + "/:f_port"}, {http.MethodDelete, "/as" + app + packs + "/:f_port"},
 		},
 		"provisioning of secure elements: create the devices with their root keys": {{http.MethodPut, "/js" + app + "/provision-devices"}},
-		"activation settings of applications: keys are sealed in the store": {
-			{http.MethodGet, "/js" + app + "/settings"}, {http.MethodPost, "/js" + app + "/settings"}, {http.MethodDelete, "/js" + app + "/settings"},
-		},
 		"relays": {
 			{http.MethodGet, "/ns" + app + "/relays/:device_id"}, {http.MethodPost, "/ns" + app + "/relays"}, {http.MethodPut, "/ns" + app + "/relays/:device_id"},
 			{http.MethodDelete, "/ns" + app + "/relays/:device_id"}, {http.MethodGet, rules}, {http.MethodPost, rules},
