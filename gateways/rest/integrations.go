@@ -15,11 +15,7 @@ type formatsBody struct {
 }
 
 func (s *Server) listFormats(c *call) error {
-	formats := map[string]string{"json": "JSON"}
-	if s.cfg.DownlinksFromProto != nil {
-		formats["protobuf"] = "Protocol Buffers"
-	}
-	return c.JSON(http.StatusOK, formatsBody{formats})
+	return c.JSON(http.StatusOK, formatsBody{map[string]string{"json": "JSON", "protobuf": "Protocol Buffers"}})
 }
 
 var webhookOrders = orders[v3.Webhook]{

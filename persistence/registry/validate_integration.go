@@ -30,20 +30,20 @@ const (
 
 func checkFormat(format *string) error {
 	switch *format {
-	case "", "json":
+	case "":
 		*format = "json"
 		return nil
-	case "protobuf":
-		return refuse("format", "protobuf is not supported: use json")
+	case "json", "protobuf":
+		return nil
 	}
-	return refuse("format", "%q is unknown: use json", shorten(*format))
+	return refuse("format", "%q is unknown: use json or protobuf", shorten(*format))
 }
 
 func validateWebhook(w *v3.Webhook) error {
 	if err := cmp.Or(
 		checkBaseURL(w.BaseURL),
 		checkHeaders(w.Headers),
-		checkWebhookFormat(&w.Format),
+		checkFormat(&w.Format),
 		checkText("downlink_api_key", w.DownlinkAPIKey, 128),
 	); err != nil {
 		return err

@@ -269,7 +269,6 @@ func TestPubSubsAreChecked(t *testing.T) {
 		"MQTT control":         {both(same, topic("lorawan", "a\x00")), "invalid_topic"},
 		"topic of 101":         {topic("lorawan", strings.Repeat("x", 101)), "invalid_topic"},
 		"downlink topic":       {func(p *v3.PubSub) { p.DownlinkPush = &v3.MessageTopic{Topic: "a.*"} }, "invalid_topic"},
-		"protobuf":             {func(p *v3.PubSub) { p.Format = "protobuf" }, "invalid_format"},
 	} {
 		r, _ := withApplication(t)
 		_, err := r.SetPubSub(t.Context(), "my-app", "my-pubsub", func(p *v3.PubSub) error {
