@@ -146,7 +146,7 @@ var pubSubOrders = orders[v3.PubSub]{
 	"created_at": func(p *v3.PubSub) string { return timeText(p.CreatedAt) },
 }
 
-// hideFromPubSub takes away credentials, and adds the health.
+// hideFromPubSub takes away from who does not manage integrations what could help to use the credentials, which nobody is shown, and adds the health.
 func (s *Server) hideFromPubSub(c *call) func(tree, *v3.PubSub) {
 	manages := c.managesIntegrations()
 	return func(t tree, p *v3.PubSub) {
@@ -170,6 +170,9 @@ func (s *Server) listPubSubs(c *call) error {
 	if err != nil {
 		return err
 	}
+	for i := range pubsubs {
+		pubsubs[i] = pubsubs[i].Redacted()
+	}
 	shown, err := shownBy(c, s.hideFromPubSub(c))
 	if err != nil {
 		return err
@@ -182,7 +185,7 @@ func (s *Server) getPubSub(c *call) error {
 	if err != nil {
 		return err
 	}
-	return show(c, pubsub, s.hideFromPubSub(c))
+	return show(c, pubsub.Redacted(), s.hideFromPubSub(c))
 }
 
 func (s *Server) setPubSub(c *call) error {
@@ -196,6 +199,7 @@ func (s *Server) setPubSub(c *call) error {
 	}
 	change := req.change()
 	pubsub, err := s.cfg.Registry.SetPubSub(c.ctx(), c.app(), id, func(p *v3.PubSub) error {
+		old := *p // change makes a new one
 		if err := change(p); err != nil {
 			return err
 		}
@@ -206,12 +210,15 @@ func (s *Server) setPubSub(c *call) error {
 			p.NATS = nil
 		}
 		p.IDs = v3.PubSubIDs{ApplicationIDs: v3.ApplicationIDs{ApplicationID: c.app()}, PubSubID: id}
+		if err := keepSecrets(req, old, p); err != nil {
+			return err
+		}
 		return s.cfg.CheckPubSub(*p)
 	})
 	if err != nil {
 		return err
 	}
-	return written(c, pubsub, req.paths, s.hideFromPubSub(c))
+	return written(c, pubsub.Redacted(), req.paths, s.hideFromPubSub(c))
 }
 
 func (s *Server) deletePubSub(c *call) error {
