@@ -101,7 +101,7 @@ func (s *server) startREST() (err error) {
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
-		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		GatewayStats: s.gatewayStats, DeleteApplicationData: s.deleteApplicationData,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	if err != nil {
