@@ -672,34 +672,68 @@ func TestDoorkeeperCounts(t *testing.T) {
 	t.Parallel()
 	d := newDoorkeeper(10000)
 	var in []*guest
-	enter := func(host, want string) {
+	out := map[*guest]bool{}
+	enter := func(host string, puts ...int) { // which of those before is put out
 		t.Helper()
-		c := &guest{host: host}
-		if got := d.enter(c); got != want {
-			t.Fatalf("from %s with %d in: %q, want %q", host, len(in), got, want)
+		g := &guest{host: host}
+		g.line = line{g, out}
+		refused, last := d.enter(g)
+		if refused != "" || (last == nil) != (len(puts) == 0) {
+			t.Fatalf("from %s with %d in: %q, put out %v", host, len(in), refused, last)
 		}
-		if want == "" {
-			in = append(in, c)
+		in = append(in, g)
+		if last == nil {
+			return
+		}
+		_ = last.Close()
+		if !out[in[puts[0]]] {
+			t.Fatalf("guest %d is not put out", puts[0])
 		}
 	}
 	for range maxUnknownPerHost {
-		enter("a", "")
+		enter("a")
 	}
-	enter("a", "max_not_logged_in_of_address")
+	enter("a", 0)
 	for range maxUnknown - maxUnknownPerHost {
-		enter("b", "")
+		enter("b")
 	}
-	enter("c", "max_not_logged_in")
-	d.known(in[0])
-	d.known(in[0])
-	enter("a", "")
-	enter("a", "max_not_logged_in")
-	for _, c := range in {
-		d.leave(c)
-		d.leave(c)
+	enter("c", 1)
+	d.known(in[2])
+	d.known(in[2])
+	enter("a")
+	enter("a", 3) // the one that is known stays
+	for _, g := range in {
+		d.leave(g)
+		d.leave(g)
 	}
-	if d.guests != (guests{}) || len(d.hosts) != 0 || len(d.open) != 0 {
-		t.Errorf("left behind: %+v, %d addresses, %d connections", d.guests, len(d.hosts), len(d.open))
+	if d.guests.all != 0 || d.guests.unknown.Len() != 0 || len(d.hosts) != 0 || len(d.open) != 0 {
+		t.Errorf("left behind: %d and %d, %d addresses, %d connections", d.guests.all, d.guests.unknown.Len(), len(d.hosts), len(d.open))
+	}
+}
+
+// line notes when it is closed.
+type line struct {
+	guest *guest
+	out   map[*guest]bool
+}
+
+func (l line) Close() error { l.out[l.guest] = true; return nil }
+
+func TestCrowdThatSaysNothingKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	cfg := w.config()
+	cfg.ConnectTimeout, cfg.MaxConnections = patience, 100 // 50 of one address, and none of the crowd goes by itself
+	s := start(t, cfg)
+	for range 300 {
+		dial(t, s)
+	}
+	for i := range 40 {
+		connect(t, s, fmt.Sprint("c", i), "app1", "all")
+		dial(t, s)
+	}
+	if n := s.sessionCount(); n != 40 {
+		t.Errorf("%d clients are logged in", n)
 	}
 }
 
