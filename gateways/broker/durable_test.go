@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -527,21 +528,46 @@ func TestAbsentSessionCostsNoMemoryAndNoReading(t *testing.T) {
 
 func TestExpiryCountsOverARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	m := boot(t, w, "")
-	c := dial(t, m.Server)
-	c.login(t, 5, "c", "app1", "all", keepSession(1)) // its second passes while the server is down
-	c.subscribe(t, "#", 1)
-	m.halt(t)
-	time.Sleep(1100 * time.Millisecond)
-	m = boot(t, w, "")
-	for end := time.Now().Add(patience); len(w.documents(t)) > 0; time.Sleep(time.Millisecond) { // without anybody asking for it
-		if time.Now().After(end) {
-			t.Fatal("the session is still stored")
+	for _, c := range []struct {
+		away    time.Duration // while the server is down
+		crashed bool          // it could not write that the client has gone
+		kept    bool
+	}{{59 * time.Minute, false, true}, {61 * time.Minute, false, false}, {61 * time.Minute, true, true}} {
+		w := newWorld()
+		m := boot(t, w, "")
+		client, _ := m.client(t, 5) // for an hour
+		client.subscribe(t, "#", 1)
+		if c.crashed {
+			m.kill(t)
+		} else {
+			m.halt(t)
 		}
-	}
-	if _, present := m.client(t, 5); present {
-		t.Error("the session is present after its time")
+		var doc sessionDocument
+		stored := w.documents(t)[0]
+		if err := json.Unmarshal(stored.Value, &doc); err != nil || (doc.LeftAt == nil) != c.crashed {
+			t.Fatalf("%s %v", stored.Value, err)
+		}
+		doc.SavedAt = doc.SavedAt.Add(-c.away)
+		if doc.LeftAt != nil {
+			left := doc.LeftAt.Add(-c.away)
+			doc.LeftAt = &left
+		}
+		value, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.WriteDocuments(t.Context(), []messages.Write{{Kind: stored.Kind, ID: stored.ID, Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+		m = boot(t, w, "")
+		for end := time.Now().Add(patience); !c.kept && len(w.documents(t)) > 0; time.Sleep(time.Millisecond) { // without anybody asking for it
+			if time.Now().After(end) {
+				t.Fatal("the session is still stored")
+			}
+		}
+		if _, present := m.client(t, 5); present != c.kept {
+			t.Errorf("%+v: present %v", c, present)
+		}
 	}
 }
 

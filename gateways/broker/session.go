@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"maps"
 	"slices"
 	"sync"
 )
@@ -184,8 +183,7 @@ type ownFilters struct {
 
 func collectFilters(all map[string]*subscription) (o ownFilters) {
 	o.byDevice = map[string][]*subscription{}
-	for _, text := range slices.Sorted(maps.Keys(all)) {
-		sub := all[text]
+	for _, sub := range all {
 		if sub.shared != "" {
 			continue
 		}
