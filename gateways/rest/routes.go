@@ -33,7 +33,7 @@ var (
 func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
-		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
+		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), templateRoutes(), deliveryRoutes(), gatewayRoutes(),
 		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(),
 	} {
 		for _, r := range part {
