@@ -15,6 +15,28 @@ import (
 	"lorikeet/messages"
 )
 
+// What the MQTT library does when it is left to itself, and the test that shows that it can't happen here:
+//
+//	dies of a SUBSCRIBE without options                      TestSubscribeWithoutOptionsEndsOnlyItsConnection, TestGuardStandsBehindTheWebSocket
+//	stops for ever with clients that have a Receive Maximum  TestClientsWithAReceiveMaximumDoNotStopTheServer
+//	loses and reorders what is beyond a Receive Maximum      TestReceiveMaximumIsKept, TestSessionKeepsWhatItsClientHasNotConfirmed
+//	lets one client that does not read stop everybody        TestClientThatDoesNotReadIsCutAndDelaysNobody, TestClientThatConfirmsNothingCostsItsWindowOnly
+//	keeps one with keep-alive 0 that does not read           TestClientThatStopsReadingIsCutInTime
+//	takes the packet ids of both sides for the same          TestPacketIDsOfTheTwoSidesAreTwoThings
+//	sends again in another order                             TestSessionKeepsWhatItsClientHasNotConfirmed, TestSessionOutlivesTheServer
+//	drops what is beyond 8192 messages for an absent client  TestTenThousandEventsWaitForAnAbsentClient
+//	acknowledges what failed, to clients of 3.1.1            TestUnavailableServerAcknowledgesNothing
+//	publishes a last will without asking for rights          TestWillIsADownlinkRequestOrNothing, TestWillOfARevokedKeyIsNotCarriedOut
+//	sends a session's messages after its rights are gone     TestChangedKeyEndsItsSessions, TestRevokedKeyLosesItsStoredSessions
+//	lets clients take over each other, or the id "inline"    TestClientIDIsFreeForEveryCredential
+//	keeps connections that say nothing                       TestSilentConnectionIsClosed, TestSilenceEndsAtEveryDoor, TestCrowdThatSaysNothingKeepsNobodyOut
+//	makes room for any size that a stranger names            TestLargeFirstPacketIsRefusedBeforeThereIsRoomForIt
+//	disconnects at once with a keep-alive of 43691 s         TestKeepAlive
+//	drops publishes with a topic alias                       TestTopicAliasIsRefused
+//	loses or reorders sessions when it is killed             TestCrashRepeatsOnlyWhatWasJustConfirmed, TestCrashDoesNotRepeatWhatAClientOfQoS2Holds
+//	takes WebSockets from pages of any origin                TestPagesOfStrangersCanNotConnect
+//	logs packets with passwords and payloads                 TestLogHoldsNoSecretAndNoPayload
+
 // serves shows that the server is well.
 func serves(t testing.TB, s *Server) {
 	t.Helper()
