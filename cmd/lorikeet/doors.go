@@ -94,7 +94,7 @@ func (s *server) startREST() (err error) {
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
 		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
