@@ -206,6 +206,9 @@ func (c *conversation) take(cmd Command) {
 		c.last = d.Transmit
 		c.checkTransmit(d.Transmit)
 	}
+	if isReset(cmd) {
+		clear(c.accepted) // the operator's word that counters begin anew
+	}
 	c.checkQueue(before, d, cmd)
 	if len(c.s.Queue) > MaxQueue || c.s.InFlight != nil && c.s.InFlight.ItemID != "" && c.s.inFlight() < 0 {
 		c.t.Fatalf("in flight %+v, queue %+v", c.s.InFlight, c.s.Queue)
