@@ -130,9 +130,17 @@ type EndDevice struct {
 	Session           *Session     `json:"session,omitempty"`         // never stored in the registry: the device actor owns it
 	PendingSession    *Session     `json:"pending_session,omitempty"` // likewise
 
+	// Of the last DevStatusAns; the device actor owns these too.
+	BatteryPercentage       *float32   `json:"battery_percentage,omitempty"` // 0 to 1
+	DownlinkMargin          Int32      `json:"downlink_margin,omitempty"`    // dB
+	PowerState              string     `json:"power_state,omitempty"`        // POWER_BATTERY or POWER_EXTERNAL
+	LastDevStatusReceivedAt *time.Time `json:"last_dev_status_received_at,omitempty"`
+
 	// AS
 	Formatters        *Formatters `json:"formatters,omitempty"`
 	SkipPayloadCrypto bool        `json:"skip_payload_crypto,omitempty"`
+	// SkipPayloadCryptoOverride wins over the application's link, in both directions.
+	SkipPayloadCryptoOverride *BoolValue `json:"skip_payload_crypto_override,omitempty"`
 
 	// JS
 	RootKeys            *RootKeys       `json:"root_keys,omitempty"`
@@ -144,6 +152,9 @@ type EndDevice struct {
 	UsedDevNonces       []Uint32        `json:"used_dev_nonces,omitempty"`
 	LastJoinNonce       Uint32          `json:"last_join_nonce,omitempty"`
 	ApplicationServerID string          `json:"application_server_id,omitempty"`
+	// ApplicationServerKEKLabel names the KEK that wraps the AppSKey in events and views; it wins over that of the application.
+	ApplicationServerKEKLabel string `json:"application_server_kek_label,omitempty"`
+	NetworkServerKEKLabel     string `json:"network_server_kek_label,omitempty"` // kept as given: the network layer is in this server
 }
 
 // DeviceID of the device.
@@ -207,6 +218,14 @@ type Webhook struct {
 	Paused         bool              `json:"paused,omitempty"`
 	HealthStatus   json.RawMessage   `json:"health_status,omitempty"` // output only
 
+	// Additive to The Things Stack.
+	DeliveryStatus json.RawMessage `json:"delivery_status,omitempty"` // output only
+	SigningSecret  Secrets         `json:"signing_secret,omitempty"`  // never in answers, but once when it was generated
+	TLSCA          Bytes           `json:"tls_ca,omitempty"`          // PEM; nil: the CAs of the system
+	TLSClientCert  Bytes           `json:"tls_client_cert,omitempty"` // PEM
+	TLSClientKey   Bytes           `json:"tls_client_key,omitempty"`  // PEM; never in answers
+	Batch          *WebhookBatch   `json:"batch,omitempty"`           // nil: one event a request
+
 	UplinkMessage            *MessagePath `json:"uplink_message,omitempty"`
 	UplinkNormalized         *MessagePath `json:"uplink_normalized,omitempty"`
 	JoinAccept               *MessagePath `json:"join_accept,omitempty"`
@@ -245,9 +264,21 @@ type MessageTopic struct {
 	Topic string `json:"topic,omitempty"`
 }
 
-// NATSProvider says how to reach a NATS server. Credentials are in the URL's user info, as in The Things Stack.
+// NATSProvider says how to reach a NATS server. Credentials are in the URL's user info, as in The Things Stack, or in one of the additive members.
 type NATSProvider struct {
-	ServerURL string `json:"server_url,omitempty"`
+	ServerURL     string         `json:"server_url,omitempty"`      // or several, separated by commas
+	Credentials   string         `json:"credentials,omitempty"`     // additive: the text of a .creds file (JWT and seed)
+	NkeySeed      string         `json:"nkey_seed,omitempty"`       // additive: the seed of a user's NKey, SU…
+	TLSCA         Bytes          `json:"tls_ca,omitempty"`          // additive: PEM, as of MQTT
+	TLSClientCert Bytes          `json:"tls_client_cert,omitempty"` // additive
+	TLSClientKey  Bytes          `json:"tls_client_key,omitempty"`  // additive
+	JetStream     *NATSJetStream `json:"jetstream,omitempty"`       // additive
+}
+
+// NATSJetStream says that events are published with an acknowledgement of the stream that keeps them.
+type NATSJetStream struct {
+	Enabled bool   `json:"enabled,omitempty"`
+	Stream  string `json:"stream,omitempty"` // refuse to publish into another one; "" = whichever has the subject
 }
 
 // MQTTProvider says how to reach an external MQTT server.
@@ -293,13 +324,14 @@ func (q *QoS) UnmarshalJSON(in []byte) error {
 
 // PubSub integration of an application.
 type PubSub struct {
-	IDs       PubSubIDs     `json:"ids,omitzero"`
-	CreatedAt *time.Time    `json:"created_at,omitempty"`
-	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
-	Format    string        `json:"format,omitempty"`
-	NATS      *NATSProvider `json:"nats,omitempty"`
-	MQTT      *MQTTProvider `json:"mqtt,omitempty"`
-	BaseTopic string        `json:"base_topic,omitempty"`
+	IDs       PubSubIDs       `json:"ids,omitzero"`
+	CreatedAt *time.Time      `json:"created_at,omitempty"`
+	UpdatedAt *time.Time      `json:"updated_at,omitempty"`
+	Format    string          `json:"format,omitempty"`
+	NATS      *NATSProvider   `json:"nats,omitempty"`
+	MQTT      *MQTTProvider   `json:"mqtt,omitempty"`
+	AWSIoT    json.RawMessage `json:"aws_iot,omitempty"` // refused
+	BaseTopic string          `json:"base_topic,omitempty"`
 
 	DownlinkPush    *MessageTopic `json:"downlink_push,omitempty"`
 	DownlinkReplace *MessageTopic `json:"downlink_replace,omitempty"`
