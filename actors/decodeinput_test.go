@@ -31,7 +31,7 @@ func testDevice(f Formatters) *Device {
 	dev := v3.EndDevice{Attributes: map[string]string{"floor": "3"}, VersionIDs: &v3.VersionIDs{BrandID: "acme", ModelID: "m1"}}
 	dev.IDs.DevEUI = &eui
 	d := &Device{cfg: &DeviceConfig{Formatters: f, Metrics: NewMetrics(prometheus.NewRegistry()), CommitTimeout: time.Minute}, id: testID}
-	d.view = newEventView(dev, &device.Profile{ID: testID, DevEUI: eui}, [3]byte{})
+	d.view = newEventView(dev, &device.Profile{ID: testID, DevEUI: eui}, v3.NetworkIDs{}, nil)
 	return d
 }
 

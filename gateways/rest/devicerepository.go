@@ -31,7 +31,7 @@ func deviceRepositoryRoutes() []route {
 			route{http.MethodGet, prefix + "/models", access, (*Server).listModels},
 			route{http.MethodGet, prefix + "/brands/:brand_id/models", access, (*Server).listModels},
 			route{http.MethodGet, prefix + model, access, (*Server).getModel},
-			route{http.MethodGet, version + "/template", access, (*Server).getTemplate},
+			route{http.MethodGet, version + "/template", access, (*Server).getDeviceTemplate},
 			route{http.MethodGet, version + "/formatters/uplink/decoder", access, showCodec(messages.UplinkDecoder)},
 			route{http.MethodGet, version + "/formatters/downlink/encoder", access, showCodec(messages.DownlinkEncoder)},
 			route{http.MethodGet, version + "/formatters/downlink/decoder", access, showCodec(messages.DownlinkDecoder)},
@@ -122,7 +122,7 @@ func (c *call) versionIDs() messages.VersionIDs {
 	return messages.VersionIDs{BrandID: c.Param("brand_id"), ModelID: c.Param("model_id"), FirmwareVersion: known("firmware_version"), BandID: known("band_id")}
 }
 
-func (s *Server) getTemplate(c *call) error {
+func (s *Server) getDeviceTemplate(c *call) error {
 	r, err := s.deviceRepository()
 	if err != nil {
 		return err
