@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"messages/frame":                   {},
 	"messages/keywrap":                 {},
 	"messages/record":                  {},
+	"messages/tr005":                   {},
 	"messages/v3":                      {},
 	"messages/v3/pb":                   {},
 	"messages/wire":                    {},
@@ -58,7 +59,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages reach no clock, disk, network, log, randomness or actor system.
-var pure = []string{"actors/device", "actors/radiogateway", "messages/frame"}
+var pure = []string{"actors/device", "actors/radiogateway", "messages/frame", "messages/tr005"}
 
 var impure = []string{"os", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "context", "sync", "github.com/asynkron/protoactor-go"}
 
