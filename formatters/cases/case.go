@@ -5,7 +5,7 @@
 //	codec        what is tested; how it is found is the caller's business
 //	direction    up | uplink | decodeUplink, down | downlink | decodeDownlink, encode | encodeDownlink; the default is up, or encode if there are
 //	             data and no bytes, with which down means encode too
-//	f_port       0 to 255
+//	f_port       0 to 255; the default is 1 for a decoder, and 0, which is none, for an encoder
 //	bytes        a list of numbers, or hex with or without separators; frm_payload instead: base64
 //	recv_time    RFC 3339, or seconds since 1970
 //	data         an object, for encoders
@@ -48,7 +48,7 @@ func settled(name string) string {
 // synonyms by settled names.
 var synonyms = map[string]string{
 	"port": "fport", "hex": "bytes", "payload": "bytes", "base64": "frmpayload", "receivedat": "recvtime", "time": "recvtime", "variables": "attributes", "output": "expect",
-	"expected": "expect", "want": "expect", "dir": "direction", "type": "direction", "decodedpayload": "data", "object": "data", "expecterror": "error",
+	"expected": "expect", "want": "expect", "dir": "direction", "decodedpayload": "data", "object": "data", "expecterror": "error",
 }
 
 // remarks are members for people.
@@ -130,7 +130,7 @@ func (m members) text(name string, v *string) error {
 }
 
 func (m members) input(c *Case) error {
-	var fPort, fCnt float64
+	var fPort, fCnt *float64
 	var bytes json.RawMessage
 	var frmPayload v3.Bytes
 	var at json.RawMessage
@@ -152,16 +152,20 @@ func (m members) input(c *Case) error {
 			return err
 		}
 	}
-	if fPort < 0 || fPort > 255 || fPort != math.Trunc(fPort) {
-		return fmt.Errorf("f_port is %v: use 0 to 255", fPort)
+	port, err := natural("f_port", fPort, math.MaxUint8)
+	if err != nil {
+		return err
 	}
-	if fCnt < 0 || fCnt > math.MaxUint32 || fCnt != math.Trunc(fCnt) {
-		return fmt.Errorf("f_cnt is %v: use 0 to %d", fCnt, uint32(math.MaxUint32))
+	count, err := natural("f_cnt", fCnt, math.MaxUint32)
+	if err != nil {
+		return err
 	}
 	d.VersionIDs = (*messages.VersionIDs)(versions)
-	c.Decode = messages.DecodeInput{FPort: uint8(fPort), FCnt: uint32(fCnt), RSSI: rssi, SNR: snr, FormatterDevice: d}
-	c.Encode = messages.EncodeInput{Data: data, FPort: uint8(fPort), FormatterDevice: d}
-	var err error
+	c.Decode = messages.DecodeInput{FPort: uint8(port), FCnt: count, RSSI: rssi, SNR: snr, FormatterDevice: d}
+	c.Encode = messages.EncodeInput{Data: data, FPort: uint8(port), FormatterDevice: d}
+	if fPort == nil {
+		c.Decode.FPort = 1
+	}
 	if c.Decode.RecvTime, err = readTime(at); err != nil {
 		return err
 	}
@@ -170,6 +174,17 @@ func (m members) input(c *Case) error {
 		c.Decode.Bytes, err = readBytes(bytes)
 	}
 	return err
+}
+
+// natural gives 0 for nothing.
+func natural(name string, v *float64, most uint32) (uint32, error) {
+	if v == nil {
+		return 0, nil
+	}
+	if *v < 0 || *v > float64(most) || *v != math.Trunc(*v) {
+		return 0, fmt.Errorf("%s is %v: use 0 to %d", name, *v, most)
+	}
+	return uint32(*v), nil
 }
 
 func readTime(raw json.RawMessage) (time.Time, error) {
@@ -223,6 +238,15 @@ func (m members) use(c Case) (messages.CodecUse, error) {
 	var text string
 	if err := m.text("direction", &text); err != nil {
 		return "", err
+	}
+	if text == "" { // as in the examples of device repositories; other cases mean other things by it
+		var kind any
+		if _, err := m.take("type", &kind); err != nil {
+			return "", err
+		}
+		if name, _ := kind.(string); strings.HasPrefix(name, "uplink") || strings.HasPrefix(name, "downlink") {
+			text = name
+		}
 	}
 	encodes := c.Decode.Bytes == nil && c.Encode.Data != nil
 	switch settled(text) {

@@ -17,14 +17,14 @@ func TestParse(t *testing.T) {
 	rssi := float32(-80.5)
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	for text, want := range map[string]Case{
-		`{"codec":"a.js","bytes":[1,255,-1]}`:                                  {Codec: "a.js", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 255, 255}}},
+		`{"codec":"a.js","bytes":[1,255,-1]}`:                                  {Codec: "a.js", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 255, 255}, FPort: 1}},
 		`{"codec":"a","direction":"uplink","f_port":5,"hex":"0x01 Ff"}`:        {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 255}, FPort: 5}, Encode: messages.EncodeInput{FPort: 5}},
-		`{"codec":"a","direction":"down","frm_payload":"Af8"}`:                 {Codec: "a", Use: messages.DownlinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 255}}},
-		`{"codec":"a","direction":"down","data":{"x":1}}`:                      {Codec: "a", Use: messages.DownlinkEncoder, Encode: messages.EncodeInput{Data: json.RawMessage(`{"x":1}`)}},
-		`{"codec":"a","data":{}}`:                                              {Codec: "a", Use: messages.DownlinkEncoder, Encode: messages.EncodeInput{Data: json.RawMessage(`{}`)}},
-		`{"codec":"a","bytes":"","recv_time":"2026-11-23T11:00:00+01:00"}`:     {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, RecvTime: at}},
-		`{"codec":"a","bytes":[],"recvTime":1795428000,"rssi":-80.5,"fCnt":7}`: {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, RecvTime: at, RSSI: &rssi, FCnt: 7}},
-		`{"codec":"a","input":{"fPort":2,"bytes":[1],"recvTime":1795428000000},"output":{"data":{"x":1}},"description":"d","extra":1,"expct":2}`: {
+		`{"codec":"a","direction":"down","frm_payload":"Af8"}`:                 {Codec: "a", Use: messages.DownlinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 255}, FPort: 1}},
+		`{"codec":"a","direction":"down","data":{"x":1}}`:                      {Codec: "a", Use: messages.DownlinkEncoder, Decode: messages.DecodeInput{FPort: 1}, Encode: messages.EncodeInput{Data: json.RawMessage(`{"x":1}`)}},
+		`{"codec":"a","data":{}}`:                                              {Codec: "a", Use: messages.DownlinkEncoder, Decode: messages.DecodeInput{FPort: 1}, Encode: messages.EncodeInput{Data: json.RawMessage(`{}`)}},
+		`{"codec":"a","bytes":"","recv_time":"2026-11-23T11:00:00+01:00"}`:     {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, FPort: 1, RecvTime: at}},
+		`{"codec":"a","bytes":[],"recvTime":1795428000,"rssi":-80.5,"fCnt":7}`: {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, FPort: 1, RecvTime: at, RSSI: &rssi, FCnt: 7}},
+		`{"codec":"a","input":{"fPort":2,"bytes":[1],"recvTime":1795428000000},"output":{"data":{"x":1}},"type":"uplink","description":"d","extra":1,"expct":2}`: {
 			Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1}, FPort: 2, RecvTime: at}, Encode: messages.EncodeInput{FPort: 2},
 			Want: &Want{Data: json.RawMessage(`{"x":1}`)}, Ignored: []string{"expct", "extra"}},
 	} {
@@ -76,6 +76,8 @@ func TestExpectations(t *testing.T) {
 		{`"bytes":[],"expect":{"normalized":{"air":{"temperature":21}}}`, decoded, nil, "normalized[0].air.temperature: want 21, got 21.5"},
 		{`"bytes":[],"expect":{"errors":["battery","low"]}`, Got{}, failed, ""},
 		{`"bytes":[],"error":"battery"`, Got{}, failed, ""},
+		{`"bytes":[],"error":true`, Got{}, failed, ""},
+		{`"bytes":[],"expect":{"error":true}`, decoded, nil, `want an error with [""]`},
 		{`"bytes":[],"expect":{"errors":["hot"]}`, Got{}, failed, `error: want "hot", got "the battery is low"`},
 		{`"bytes":[],"expect":{"errors":["low"]}`, decoded, nil, `want an error with ["low"]`},
 		{`"bytes":[],"expect":{"data":{}}`, Got{}, failed, "failed: the battery is low"},

@@ -15,7 +15,8 @@ import (
 // Want is what a codec is to give. What is nil is not looked at.
 //
 // In a case, "expect" is the decoded payload, or the bytes as a list or hex; or an object as TS013 has it: data, bytes, fPort, warnings, errors, and normalized and
-// normalized_warnings for the list of measurements. errors says that the call must fail; each text must occur in the error. "error", beside "expect" or in it, is one such text.
+// normalized_warnings for the list of measurements. errors says that the call must fail; each text must occur in the error. "error", beside "expect" or in it, is one such text, or
+// true for any error.
 type Want struct {
 	Data       json.RawMessage
 	Normalized json.RawMessage // a list; one object will do
@@ -28,7 +29,7 @@ type Want struct {
 }
 
 func (m members) want(use messages.CodecUse) (*Want, error) {
-	var alone *string
+	var alone *errorText
 	if _, err := m.take("error", &alone); err != nil {
 		return nil, err
 	}
@@ -43,12 +44,22 @@ func (m members) want(use messages.CodecUse) (*Want, error) {
 	}
 	w := &Want{Normalized: dataOf(normalized)}
 	if alone != nil {
-		w.Errors = []string{*alone}
+		w.Errors = []string{string(*alone)}
 	}
 	if raw == nil {
 		return w, nil
 	}
 	return w, w.read(raw, use)
+}
+
+// errorText is the text of an error, "" for any.
+type errorText string
+
+func (f *errorText) UnmarshalJSON(in []byte) error {
+	if string(in) == "true" {
+		return nil
+	}
+	return json.Unmarshal(in, (*string)(f))
 }
 
 // dataOf gives the data of {data: ...}, as vendors write a normalized output.
@@ -80,17 +91,17 @@ func (w *Want) read(raw json.RawMessage, use messages.CodecUse) error {
 	}
 	var bytes json.RawMessage
 	var fPort *uint8
-	var failure *string
+	var alone *errorText
 	for name, v := range map[string]any{
-		"data": &w.Data, "normalized": &w.Normalized, "bytes": &bytes, "fport": &fPort, "warnings": &w.Warnings, "normalizedwarnings": &w.NormalizedWarnings, "errors": &w.Errors, "error": &failure,
+		"data": &w.Data, "normalized": &w.Normalized, "bytes": &bytes, "fport": &fPort, "warnings": &w.Warnings, "normalizedwarnings": &w.NormalizedWarnings, "errors": &w.Errors, "error": &alone,
 	} {
 		if _, err := m.take(name, v); err != nil {
 			return fmt.Errorf("expect.%w", err)
 		}
 	}
 	w.FPort = fPort
-	if failure != nil {
-		w.Errors = append(w.Errors, *failure)
+	if alone != nil {
+		w.Errors = append(w.Errors, string(*alone))
 	}
 	if bytes != nil {
 		w.Bytes, err = readBytes(bytes)
@@ -119,7 +130,7 @@ func isOutput(object map[string]json.RawMessage, use messages.CodecUse) bool {
 			}
 			known++
 		case "error":
-			if first != '"' {
+			if first != '"' && string(value) != "true" {
 				return false
 			}
 			known++

@@ -76,6 +76,9 @@ func compile(source string) (*goja.Program, error) {
 		return nil, err
 	}
 	hoistBlockFunctions(tree)
+	if strings.Contains(source, `p{`) || strings.Contains(source, `P{`) {
+		expandProperties(tree)
+	}
 	return goja.CompileAST(tree, false)
 }
 

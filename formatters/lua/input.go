@@ -38,8 +38,12 @@ func (s *session) encodeInput(data vm.LValue, in messages.EncodeInput) *vm.LTabl
 	return input
 }
 
-// setDevice adds variables, and device with the members of an end device in The Things Stack's API.
+// setDevice adds variables and, for scripts that may look for it, device with the members of an end device in The Things Stack's API.
 func (s *session) setDevice(input *vm.LTable, d *messages.FormatterDevice) {
+	input.RawSetString("variables", s.textTable(d.Attributes))
+	if !s.device {
+		return
+	}
 	ids := s.textTable(map[string]string{"device_id": d.Device.DeviceID})
 	ids.RawSetString("application_ids", s.textTable(map[string]string{"application_id": d.Device.ApplicationID}))
 	if !d.DevEUI.IsZero() {
@@ -56,7 +60,6 @@ func (s *session) setDevice(input *vm.LTable, d *messages.FormatterDevice) {
 	}
 	device.RawSetString("version_ids", s.textTable(versions))
 	input.RawSetString("device", device)
-	input.RawSetString("variables", s.textTable(d.Attributes))
 }
 
 // textTable leaves out empty texts.

@@ -298,7 +298,8 @@ func TestAProgramServesManyGoroutines(t *testing.T) {
 
 func TestInput(t *testing.T) {
 	t.Parallel()
-	source := `function decodeUplink(input) input.payload = hex.encode(input.payload) return {data = input} end`
+	source := `-- input.device
+function decodeUplink(input) input.payload = hex.encode(input.payload) return {data = input} end`
 	in := input(t, "00ff")
 	rssi, snr := float32(-113), float32(-7.2)
 	in.FCnt, in.RSSI, in.SNR = 7, &rssi, &snr

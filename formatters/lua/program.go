@@ -14,8 +14,9 @@ import (
 
 // Program is a compiled script. It is immutable: any number of goroutines may use it, and no call sees another one's changes.
 type Program struct {
-	proto *vm.FunctionProto
-	env   environment
+	proto  *vm.FunctionProto
+	env    environment
+	device bool // the source names input.device, or walks over what it is given
 }
 
 // Compile reads a script. It refuses what it can't compile, and what would take a compiler too long, with an error named formatter_compile that says in which line.
@@ -27,7 +28,11 @@ func Compile(source string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compile(text, lastLine)
+	p, err := compile(text, lastLine)
+	if p != nil {
+		p.device = strings.Contains(source, "device") || strings.Contains(source, "pairs") || strings.Contains(source, "next")
+	}
+	return p, err
 }
 
 // DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the decoded data come with the error, unless it is
@@ -86,13 +91,14 @@ func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (
 // session is a virtual machine with the script loaded, for one call.
 type session struct {
 	*run
-	vm *vm.LState
+	vm     *vm.LState
+	device bool
 }
 
 func (p *Program) start(ctx context.Context) (*session, error) { return p.startRun(newRun(ctx)) }
 
 func (p *Program) startRun(r *run) (*session, error) {
-	s := &session{run: r}
+	s := &session{run: r, device: p.device}
 	s.vm = newState(s.run, p.env)
 	s.vm.Push(s.vm.NewFunctionFromProto(p.proto))
 	if err := s.protected(0, 0); err != nil {

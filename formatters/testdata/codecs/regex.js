@@ -11,7 +11,7 @@ const ports = {
     while ((m = sticky.exec(s))) out.push([m[0], sticky.lastIndex]);
     return out;
   },
-  6: (s) => [/\u{1F600}/u.test('😀'), /^.$/su.test('\n'), /(.)\1/.test(s), /a(?!b)/.test('ac'), /(?<!a)b/.test('ab')],
+  6: (s) => [/^\p{Lu}/u.test('Éa'), /\u{1F600}/u.test('😀'), /^.$/su.test('\n'), /(.)\1/.test(s), /a(?!b)/.test('ac'), /(?<!a)b/.test('ab')],
   7: (s) => s.split(/[,;]\s*/),
   8: (s) => /^([0-9a-f]{2})+$/i.test(s) && s.match(/../g).map((h) => parseInt(h, 16)),
   9: (s) => s.search(/\d/) + ' ' + RegExp('^' + s.charAt(0)).source + ' ' + String(/a\/b/gi) + ' ' + /x*?/.exec('xx')[0].length,
