@@ -35,6 +35,7 @@ const (
 	kindHandOver     = "hand_over"
 	kindKeepOn       = "keep_on"
 	kindTakeOver     = "take_over"
+	kindRestore      = "restore"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -67,6 +68,9 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 		return kindSimulate, body, err
 	case handOver:
 		return kindHandOver, []byte(c.to.UID()), nil
+	case device.Restore:
+		body, err = encodeRestore(c)
+		return kindRestore, body, err
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -137,6 +141,8 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, malformed(err)
 		}
 		return handOver{to}, nil
+	case kindRestore:
+		return decodeRestore(body)
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil

@@ -96,6 +96,10 @@ func (d *Device) receive(ctx actor.Context) {
 		d.guard(nil, d.expireLogged)
 	case forgetProfile:
 		d.profile = nil
+	case retire:
+		if len(d.collecting) == 0 {
+			d.cfg.Router().Retire(d.id, ctx.Self())
+		}
 	case reloadProfile:
 		d.profile = nil
 		d.guard(nil, func() { d.stepLogged(device.ApplyProfile{}) })

@@ -13,6 +13,7 @@ import (
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/v3/pb"
 )
 
 // MaxDownlinkRequest is the size of a request that DownlinkDoor takes, in bytes.
@@ -55,6 +56,7 @@ type DownlinkDoor struct {
 	Metrics     *DownlinkMetrics // may be nil
 	Logger      *slog.Logger
 	Input       v3.Input // how wrong input is taken
+	Protobuf    bool     // requests are protobuf: DownlinkQueueRequest, or ApplicationDownlinks where the device is known otherwise
 	// SenderRepeats: a request that is not Settled is not over, since its sender makes it again, so the application is not told that it failed.
 	SenderRepeats bool
 	foreign       atomic.Bool // a refusal for another application was logged
@@ -63,17 +65,77 @@ type DownlinkDoor struct {
 // Handle carries out one request. It returns nil once the change is durable; a request that was refused has been reported to the application
 // if its device is known. It tries again for as long as ctx allows while the server is not available.
 func (d *DownlinkDoor) Handle(ctx context.Context, replace bool, body []byte) error {
-	device, err := d.device(body)
+	body, err := d.json(body, pb.QueueRequestFromProto)
+	var device messages.DeviceID
+	if err == nil {
+		device, err = d.device(body)
+	}
 	if err != nil {
 		d.Metrics.Count(d.Provider, "refused")
 		d.refuse(ctx, messages.DeviceID{}, nil, err)
 		return err
 	}
-	return d.HandleDevice(ctx, device, replace, body)
+	return d.handleJSON(ctx, device, replace, body)
+}
+
+// HandleOn carries out a request that came on a topic of the subscription, which may name the device.
+func (d *DownlinkDoor) HandleOn(ctx context.Context, subscription DownlinkTopic, topic string, body []byte) error {
+	id, named := subscription.Device(topic)
+	if !named {
+		return d.Handle(ctx, subscription.Replace, body)
+	}
+	device := messages.DeviceID{ApplicationID: d.Application, DeviceID: id}
+	if err := messages.ValidateID(id); err != nil {
+		d.Metrics.Count(d.Provider, "refused")
+		d.refuse(ctx, messages.DeviceID{}, nil, err)
+		return err
+	}
+	if err := d.checkNames(device, body); err != nil {
+		d.Metrics.Count(d.Provider, "refused")
+		d.refuse(ctx, device, []messages.Downlink{{CorrelationIDs: v3.CorrelationIDsIn(body)}}, err)
+		return err
+	}
+	return d.HandleDevice(ctx, device, subscription.Replace, body)
+}
+
+// checkNames refuses a body that names another device than the topic.
+func (d *DownlinkDoor) checkNames(device messages.DeviceID, body []byte) error {
+	if d.Protobuf || len(body) > MaxDownlinkRequest {
+		return nil // names none, or is refused later for its size
+	}
+	in := deviceIn(body)
+	if in.ApplicationID != "" && in.ApplicationID != device.ApplicationID {
+		return d.otherApplication()
+	}
+	if in.DeviceID != "" && in.DeviceID != device.DeviceID {
+		return messages.Invalid("device_mismatch", "the body names another device than the topic: leave end_device_ids out")
+	}
+	return nil
 }
 
 // HandleDevice is Handle for a request that is for a known device, whichever the body names.
 func (d *DownlinkDoor) HandleDevice(ctx context.Context, device messages.DeviceID, replace bool, body []byte) error {
+	body, err := d.json(body, pb.DownlinksFromProto)
+	if err != nil {
+		d.Metrics.Count(d.Provider, "refused")
+		d.refuse(ctx, device, []messages.Downlink{{}}, err)
+		return err
+	}
+	return d.handleJSON(ctx, device, replace, body)
+}
+
+// json gives a request as JSON.
+func (d *DownlinkDoor) json(body []byte, convert func([]byte) ([]byte, error)) ([]byte, error) {
+	if !d.Protobuf {
+		return body, nil
+	}
+	if err := checkSize(body); err != nil {
+		return nil, err
+	}
+	return convert(body)
+}
+
+func (d *DownlinkDoor) handleJSON(ctx context.Context, device messages.DeviceID, replace bool, body []byte) error {
 	downlinks, err := d.decode(body)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "refused")
@@ -127,17 +189,20 @@ func (d *DownlinkDoor) device(body []byte) (messages.DeviceID, error) {
 		device.ApplicationID = d.Application
 	}
 	if device.ApplicationID != d.Application {
-		if d.foreign.CompareAndSwap(false, true) {
-			d.Logger.Warn("refused a downlink for a device of another application", "application_id", d.Application)
-		}
-		return messages.DeviceID{}, messages.Errorf(messages.CodeForbidden, "application_mismatch",
-			"the device is not of application %s, which this integration belongs to", d.Application)
+		return messages.DeviceID{}, d.otherApplication()
 	}
 	if messages.ValidateID(device.DeviceID) != nil {
 		return messages.DeviceID{}, messages.Invalid("no_device_id",
 			`the request names no device: send {"end_device_ids":{"device_id":"dev1","application_ids":{"application_id":"%s"}},"downlinks":[...]}`, d.Application)
 	}
 	return device, nil
+}
+
+func (d *DownlinkDoor) otherApplication() error {
+	if d.foreign.CompareAndSwap(false, true) {
+		d.Logger.Warn("refused a downlink for a device of another application", "application_id", d.Application)
+	}
+	return messages.Errorf(messages.CodeForbidden, "application_mismatch", "the device is not of application %s, which this integration belongs to", d.Application)
 }
 
 // deviceIn finds the device that a request names, whatever else is wrong with it.

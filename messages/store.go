@@ -69,11 +69,13 @@ const (
 	KindRadioGateway Kind = "gtw"        // id of the radio gateway
 	KindGatewayEUI   Kind = "gtweui"     // id EUI in hex; value is the id of the radio gateway
 	KindServer       Kind = "server"     // what the server keeps for itself
+	KindDeadLetter   Kind = "dead"       // id application.kind.integration.letter; an event that an integration has given up
 )
 
 // Kinds lists all kinds.
 var Kinds = [...]Kind{
 	KindApplication, KindDevice, KindDeviceEUI, KindLink, KindActivation, KindWebhook, KindPubSub, KindAPIKey, KindRadioGateway, KindGatewayEUI, KindServer,
+	KindDeadLetter,
 }
 
 // Document is one registry record. Value is opaque to the store, which seals it at rest.

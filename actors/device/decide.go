@@ -211,6 +211,8 @@ func Decide(s State, p *Profile, cmd Command) (Decision, error) {
 		return s.reset(p)
 	case ApplyProfile:
 		return s.applyProfile(p)
+	case Restore:
+		return s.restore(p, cmd)
 	}
 	panic("device: unknown command")
 }

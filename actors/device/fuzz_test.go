@@ -114,7 +114,7 @@ func (c *conversation) command() Command {
 		c.p.SkipCrypto = !c.p.SkipCrypto
 		return ApplyProfile{}
 	case 8:
-		return []Command{Reset{}, ApplyProfile{}}[c.byte()%2]
+		return []Command{Reset{}, ApplyProfile{}, Restore{From: c.s, Now: now, Random: "r"}}[c.byte()%3]
 	}
 	return FailDownlinks{Items: []messages.Downlink{{ID: fmt.Sprint(c.step), FPort: 1}}, Reason: ErrNoSession, Now: now, Random: "r"}
 }

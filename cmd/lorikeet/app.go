@@ -24,6 +24,7 @@ import (
 	"lorikeet/gateways/rest"
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -167,11 +168,11 @@ func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 }
 
 func (s *server) startIntegrations(ctx context.Context) error {
-	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks})
+	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
 	if err != nil {
 		return err
 	}
-	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics}
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store}
 	if s.clustered != nil {
 		cfg.ReplicaPatience = 30 * time.Second
 	}

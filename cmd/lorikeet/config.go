@@ -99,7 +99,8 @@ type StoreConfig struct {
 }
 
 type WebhookConfig struct {
-	AllowPrivateNetworks bool `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	AllowPrivateNetworks bool   `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	Templates            string `yaml:"templates" doc:"folder with webhook templates (YAML) beside the built-in ones; empty: none"`
 }
 
 type ScriptConfig struct {

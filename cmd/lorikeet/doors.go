@@ -17,6 +17,7 @@ import (
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -106,11 +107,16 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
+	templates, err := webhook.LoadTemplates(s.cfg.Webhooks.Templates)
+	if err != nil {
+		return fmt.Errorf("webhooks.templates: %w", err)
+	}
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
-		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
+		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	if err != nil {
@@ -121,10 +127,13 @@ func (s *server) startREST() (err error) {
 }
 
 func checkPubSub(p v3.PubSub) error {
-	if p.MQTT != nil {
+	switch {
+	case p.MQTT != nil:
 		return mqttclient.Check(p)
+	case p.NATS != nil:
+		return natsclient.Check(p)
 	}
-	return natsclient.Check(p)
+	return nil // the registry refuses an integration without a provider, and those that there are not
 }
 
 // integrationHealth is what REST shows of a running integration; nil if it does not run.
@@ -143,7 +152,7 @@ func (s *server) localHealth(ctx context.Context, key string) json.RawMessage {
 	if !ok {
 		return nil
 	}
-	return webhook.Health(st.FailedAttempts, st.LastFailedAt, st.LastError)
+	return webhook.Health(st.Message(""))
 }
 
 func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lorikeet/actors"
+	"lorikeet/gateways/rest"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
 	"lorikeet/persistence/migrate"
@@ -20,6 +21,7 @@ type store interface {
 	actors.SessionStore
 	actors.IntegrationLog
 	registry.Store
+	rest.History
 	DeleteApplication(ctx context.Context, applicationID string) error
 	Ready() error
 	Close() error

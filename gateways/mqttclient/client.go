@@ -45,10 +45,10 @@ type Client struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	inbox   chan request
+	tracker *gateways.ConnectionTracker
 
 	mu      sync.Mutex
 	conn    *connection   // nil while there is none
-	lastErr error         // of the last try to connect
 	changed chan struct{} // closed at the next change of conn
 }
 
@@ -56,12 +56,13 @@ type Client struct {
 type connection struct {
 	client mqtt.Client
 	lost   chan struct{} // closed when the connection is gone
+	reason string        // why it is gone; set before lost is closed
 	once   sync.Once
 }
 
 type request struct {
 	message mqtt.Message
-	replace bool
+	topic   gateways.DownlinkTopic
 }
 
 // Open checks the configuration, starts to connect in the background and returns. The connection is made anew for ever, until Close.
@@ -69,6 +70,8 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	ids := cfg.PubSub.IDs
+	cfg.Logger = cfg.Logger.With("integration", ids.ApplicationIDs.ApplicationID+"/pubsub/"+ids.PubSubID)
 	if cfg.ReconnectCap == 0 {
 		cfg.ReconnectCap = 30 * time.Second
 	}
@@ -77,11 +80,12 @@ func Open(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	if cfg.Downlinks == nil {
-		set.down = nil
+		set.topics.Downlinks = nil
 	}
-	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue)}
+	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), tracker: gateways.NewConnectionTracker()}
 	c.door = &gateways.DownlinkDoor{
-		Application: cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
+		Application: ids.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
+		Protobuf: set.format == gateways.FormatProtobuf,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(2)
@@ -90,28 +94,26 @@ func Open(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Check says what is wrong with a configuration, nil if nothing is.
-func Check(p v3.PubSub) error {
-	_, err := newSettings(p)
-	return err
-}
-
 func (c *Client) keepConnected() {
 	defer c.running.Done()
 	for attempt := 0; c.ctx.Err() == nil; attempt++ {
 		conn, err := c.connect()
 		if err != nil {
 			c.cfg.Logger.Warn("can not use the MQTT server; trying again", "error", err)
-			c.setConnection(nil, err)
+			c.tracker.Down(err.Error())
 		} else {
 			since := time.Now()
-			c.setConnection(conn, nil)
+			c.tracker.Up()
+			c.setConnection(conn)
+			reason := "the integration is closed"
 			select {
 			case <-conn.lost:
-				c.cfg.Logger.Warn("lost the MQTT server")
+				reason = conn.reason
+				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
 			case <-c.ctx.Done():
 			}
-			c.setConnection(nil, errors.New("connection lost"))
+			c.tracker.Down(reason)
+			c.setConnection(nil)
 			conn.client.Disconnect(250)
 			if time.Since(since) > steadyAfter {
 				attempt = 0
@@ -135,10 +137,13 @@ func (c *Client) delay(n int) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
 }
 
-func (c *Client) setConnection(conn *connection, err error) {
+// Connection says how the connection is doing.
+func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
+
+func (c *Client) setConnection(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn, c.lastErr = conn, err
+	c.conn = conn
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
@@ -149,37 +154,63 @@ func (c *Client) connect() (*connection, error) {
 	options := c.set.options()
 	options.SetAutoReconnect(false).SetConnectRetry(false).SetCleanSession(true).SetAutoAckDisabled(true).SetOrderMatters(true)
 	options.SetConnectTimeout(connectTimeout).SetWriteTimeout(connectTimeout).SetKeepAlive(30 * time.Second).SetPingTimeout(10 * time.Second)
-	options.SetConnectionLostHandler(func(mqtt.Client, error) { conn.drop() })
+	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { conn.drop(fmt.Sprintf("connection lost: %v", err)) })
 	conn.client = mqtt.NewClient(options)
-	if err := c.wait(conn.client.Connect()); err != nil {
+	if err := c.wait(conn, conn.client.Connect()); err != nil {
 		conn.client.Disconnect(0)
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	for _, d := range c.set.down {
+	for _, d := range c.set.topics.Downlinks {
 		if err := c.subscribe(conn, d); err != nil {
 			conn.client.Disconnect(0)
-			return nil, fmt.Errorf("subscribe to %s: %w", d.topic, err)
+			return nil, fmt.Errorf("subscribe to %s: %w", d.Filter, err)
 		}
 	}
 	return conn, nil
 }
 
-func (conn *connection) drop() { conn.once.Do(func() { close(conn.lost) }) }
+func (conn *connection) drop(reason string) {
+	conn.once.Do(func() {
+		conn.reason = reason
+		close(conn.lost)
+	})
+}
+
+// begin calls a function of the library that sends something. If the connection breaks at the wrong moment, the library holds its caller until the
+// write timeout; so it is called in a goroutine of its own, which then ends later than the connection.
+func (conn *connection) begin(ctx context.Context, call func() mqtt.Token) (mqtt.Token, error) {
+	begun := make(chan mqtt.Token, 1)
+	go func() { begun <- call() }()
+	select {
+	case token := <-begun:
+		return token, nil
+	case <-conn.lost:
+		return nil, errors.New("the connection to the MQTT server broke")
+	case <-ctx.Done():
+		return nil, errors.New("the MQTT server took nothing in time")
+	}
+}
 
 // subscribe returns an error if the server does not answer. A server that refuses the subscription still gets the events.
-func (c *Client) subscribe(conn *connection, d downlinkTopic) error {
-	token := conn.client.Subscribe(d.topic, c.set.subscribeQoS, func(_ mqtt.Client, m mqtt.Message) { c.receive(m, d.replace) })
-	err := c.wait(token)
+func (c *Client) subscribe(conn *connection, d gateways.DownlinkTopic) error {
+	token, err := conn.begin(c.ctx, func() mqtt.Token {
+		return conn.client.Subscribe(d.Filter, c.set.subscribeQoS, func(_ mqtt.Client, m mqtt.Message) { c.receive(m, d) })
+	})
+	if err != nil {
+		return err
+	}
+	err = c.wait(conn, token)
 	if t, ok := token.(*mqtt.SubscribeToken); ok {
-		if code, answered := t.Result()[d.topic]; answered && code > 2 {
-			c.cfg.Logger.Warn("the MQTT server refuses the subscription: no downlinks are taken, change the rights of its user", "topic", d.topic)
+		if code, answered := t.Result()[d.Filter]; answered && code > 2 {
+			c.cfg.Logger.Warn("the MQTT server refuses the subscription: no downlinks are taken, change the rights of its user", "topic", d.Filter)
+			c.tracker.Error("the MQTT server refuses the subscription to " + d.Filter)
 			return nil
 		}
 	}
 	return err
 }
 
-func (c *Client) wait(token mqtt.Token) error {
+func (c *Client) wait(conn *connection, token mqtt.Token) error {
 	t := time.NewTimer(connectTimeout + time.Second)
 	defer t.Stop()
 	select {
@@ -187,39 +218,10 @@ func (c *Client) wait(token mqtt.Token) error {
 		return token.Error()
 	case <-t.C:
 		return errors.New("no answer in time")
+	case <-conn.lost:
+		return errors.New(conn.reason)
 	case <-c.ctx.Done():
 		return c.ctx.Err()
-	}
-}
-
-// Wants says whether the integration has a topic for the type.
-func (c *Client) Wants(t messages.EventType) bool { _, ok := c.set.topics[t]; return ok }
-
-// Deliver publishes the event. With QoS 1 and 2 it returns nil once the server has confirmed it, with QoS 0 once it was sent. Without a
-// connection it waits for one until ctx ends. A connection on which no confirmation comes is given up.
-func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
-	topic, ok := c.set.topics[e.Type]
-	if !ok {
-		return fmt.Errorf("%w: no topic for %s", messages.ErrPermanent, e.Type)
-	}
-	conn, err := c.connected(ctx)
-	if err != nil {
-		return err
-	}
-	token := conn.client.Publish(topic, c.set.publishQoS, false, e.JSON)
-	select {
-	case <-token.Done():
-		if err := token.Error(); err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
-		return nil
-	case <-conn.lost:
-		return errors.New("the connection to the MQTT server broke before it confirmed")
-	case <-ctx.Done():
-		if c.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			conn.drop()
-		}
-		return errors.New("the MQTT server did not confirm in time")
 	}
 }
 
@@ -227,7 +229,7 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 func (c *Client) connected(ctx context.Context) (*connection, error) {
 	for {
 		c.mu.Lock()
-		conn, changed, lastErr := c.conn, c.changed, c.lastErr
+		conn, changed := c.conn, c.changed
 		c.mu.Unlock()
 		if conn != nil {
 			return conn, nil
@@ -239,57 +241,11 @@ func (c *Client) connected(ctx context.Context) (*connection, error) {
 			return nil, errors.New("the integration is closed")
 		case <-ctx.Done():
 		}
-		if lastErr != nil {
-			return nil, fmt.Errorf("no connection to the MQTT server: %w", lastErr)
+		if reason := c.tracker.State().LastError; reason != "" {
+			return nil, fmt.Errorf("no connection to the MQTT server: %s", reason)
 		}
 		return nil, errors.New("no connection to the MQTT server")
 	}
-}
-
-// receive must not block: paho reads nothing else meanwhile. What does not fit is dropped without acknowledgement; a server that
-// waits for acknowledgements (QoS 1 and 2) sends no more than its own limit before.
-func (c *Client) receive(m mqtt.Message, replace bool) {
-	if m.Retained() { // an old request: it would be repeated at every connect
-		c.cfg.Metrics.Count("mqtt", "retained")
-		go m.Ack()
-		return
-	}
-	select {
-	case c.inbox <- request{message: m, replace: replace}:
-	default:
-		c.cfg.Metrics.Count("mqtt", "dropped")
-	}
-}
-
-func (c *Client) takeDownlinks() {
-	defer c.running.Done()
-	for {
-		select {
-		case r := <-c.inbox:
-			c.downlink(r)
-		case <-c.ctx.Done():
-			return
-		}
-	}
-}
-
-// downlink acknowledges a request once it is durable or was refused for good.
-func (c *Client) downlink(r request) {
-	ctx, cancel := context.WithTimeout(c.ctx, downlinkTimeout)
-	defer cancel()
-	if gateways.Settled(c.handle(ctx, r.message.Payload(), r.replace)) {
-		r.message.Ack()
-	}
-}
-
-func (c *Client) handle(ctx context.Context, body []byte, replace bool) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.cfg.Logger.Error("panic in a downlink request", "panic", p)
-			err = messages.Invalid("internal", "internal error")
-		}
-	}()
-	return c.door.Handle(ctx, replace, body)
 }
 
 // Close ends the connection and waits for what runs on it.

@@ -3,7 +3,6 @@ package mqttclient
 import (
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"net/http"
 	"net/url"
@@ -11,35 +10,29 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"lorikeet/gateways"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
-
-const maxTopic = 255
 
 // settings are a checked configuration.
 type settings struct {
 	server                   *url.URL
 	provider                 v3.MQTTProvider
+	format                   string
 	tls                      *tls.Config
 	publishQoS, subscribeQoS byte
-	topics                   map[messages.EventType]string
-	down                     []downlinkTopic
-}
-
-type downlinkTopic struct {
-	topic   string
-	replace bool
+	topics                   gateways.PubSubTopics
 }
 
 func newSettings(p v3.PubSub) (s settings, err error) {
 	if p.MQTT == nil {
 		return s, messages.Invalid("pubsub_provider", "mqtt is missing: set mqtt.server_url")
 	}
-	if p.Format != "" && p.Format != "json" {
-		return s, messages.Invalid("pubsub_format", "format %q: only json is supported", p.Format)
+	if err := gateways.CheckFormat(p.Format); err != nil {
+		return s, err
 	}
-	s.provider, s.topics = *p.MQTT, map[messages.EventType]string{}
+	s.provider, s.format = *p.MQTT, p.Format
 	if s.publishQoS, err = qos("publish_qos", p.MQTT.PublishQoS); err != nil {
 		return s, err
 	}
@@ -49,25 +42,8 @@ func newSettings(p v3.PubSub) (s settings, err error) {
 	if err := s.setServer(); err != nil {
 		return s, err
 	}
-	for _, t := range messages.EventTypes {
-		if topic, ok := p.Topic(t); ok {
-			if s.topics[t], err = joinTopic(p.BaseTopic, topic); err != nil {
-				return s, err
-			}
-		}
-	}
-	for topic, replace := range map[*v3.MessageTopic]bool{p.DownlinkPush: false, p.DownlinkReplace: true} {
-		if topic == nil {
-			continue
-		}
-		joined, err := joinTopic(p.BaseTopic, topic.Topic)
-		if err != nil {
-			return s, err
-		}
-		s.down = append(s.down, downlinkTopic{topic: joined, replace: replace})
-	}
-	if len(s.down) == 2 && s.down[0].topic == s.down[1].topic {
-		return s, messages.Invalid("pubsub_topic", "downlink_push and downlink_replace have the same topic: give each its own")
+	if s.topics, err = gateways.ParseTopics(gateways.MQTTTopics(), &p); err != nil {
+		return s, err
 	}
 	return s, nil
 }
@@ -83,24 +59,6 @@ func qos(field string, q v3.QoS) (byte, error) {
 		return 2, nil
 	}
 	return 0, messages.Invalid("pubsub_qos", "mqtt.%s %q: use AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE", field, string(q))
-}
-
-// joinTopic joins base and topic to a topic without wildcards.
-func joinTopic(base, topic string) (string, error) {
-	joined := strings.TrimRight(base, "/")
-	if topic = strings.TrimLeft(topic, "/"); topic != "" && joined != "" {
-		joined += "/"
-	}
-	joined += topic
-	switch {
-	case joined == "" || len(joined) > maxTopic:
-		return "", messages.Invalid("pubsub_topic", "base_topic and topic must have 1 to %d characters together", maxTopic)
-	case strings.ToValidUTF8(joined, "") != joined || strings.ContainsFunc(joined, func(r rune) bool { return r < ' ' || r == 0x7f || r == '+' || r == '#' }):
-		return "", messages.Invalid("pubsub_topic", "%q is not an MQTT topic to publish to: use text without +, # and control characters", joined)
-	case strings.HasPrefix(joined, "$SYS"):
-		return "", messages.Invalid("pubsub_topic", "%q is reserved by MQTT servers: use another base_topic", joined)
-	}
-	return joined, nil
 }
 
 var schemes = map[string]struct {
@@ -135,27 +93,13 @@ func (s *settings) setServer() error {
 		u.User = nil
 	}
 	s.server = u
-	if scheme.secure {
-		return s.setTLS()
+	if !scheme.secure {
+		return nil
 	}
-	return nil
-}
-
-func (s *settings) setTLS() error {
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.server.Hostname()}
-	if len(s.provider.TLSCA) > 0 {
-		s.tls.RootCAs = x509.NewCertPool()
-		if !s.tls.RootCAs.AppendCertsFromPEM(s.provider.TLSCA) {
-			return messages.Invalid("pubsub_tls", "mqtt.tls_ca holds no certificate: give PEM, base64 encoded")
-		}
+	if s.tls, err = gateways.ClientTLS("mqtt", s.provider.TLSCA, s.provider.TLSClientCert, s.provider.TLSClientKey); err != nil {
+		return err
 	}
-	if len(s.provider.TLSClientCert) > 0 || len(s.provider.TLSClientKey) > 0 {
-		cert, err := tls.X509KeyPair(s.provider.TLSClientCert, s.provider.TLSClientKey)
-		if err != nil {
-			return messages.Invalid("pubsub_tls", "mqtt.tls_client_cert and mqtt.tls_client_key are not a pair: give both as PEM, base64 encoded")
-		}
-		s.tls.Certificates = []tls.Certificate{cert}
-	}
+	s.tls.ServerName = u.Hostname()
 	return nil
 }
 
@@ -180,4 +124,10 @@ func (s *settings) options() *mqtt.ClientOptions {
 		o.SetHTTPHeaders(h)
 	}
 	return o
+}
+
+// Check says what is wrong with a configuration, nil if nothing is.
+func Check(p v3.PubSub) error {
+	_, err := newSettings(p)
+	return err
 }

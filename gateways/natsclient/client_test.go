@@ -72,7 +72,7 @@ func event(seq uint64, t messages.EventType) messages.LogEntry {
 // deliver tries until it succeeds, as the integration actor does.
 func deliver(t *testing.T, c *Client, e messages.LogEntry) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := c.Deliver(ctx, e)
@@ -280,7 +280,7 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 		"empty word":     func(p *v3.PubSub) { p.UplinkMessage.Topic = "a..b" },
 		"no topic":       func(p *v3.PubSub) { p.BaseTopic, p.UplinkMessage.Topic = "", "" },
 		"reserved":       func(p *v3.PubSub) { p.BaseTopic = "$JS" },
-		"protobuf":       func(p *v3.PubSub) { p.Format = "protobuf" },
+		"format":         func(p *v3.PubSub) { p.Format = "xml" },
 		"push = replace": func(p *v3.PubSub) { p.DownlinkReplace.Topic = p.DownlinkPush.Topic },
 	} {
 		p := config("nats://127.0.0.1:4222")
@@ -292,16 +292,4 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 	if err := Check(config("nats://127.0.0.1:4222")); err != nil {
 		t.Error(err)
 	}
-}
-
-func FuzzSubject(f *testing.F) {
-	f.Add("lora.app1", "up")
-	f.Add("", "a.b")
-	f.Add("*", ">")
-	f.Fuzz(func(t *testing.T, base, topic string) {
-		s, err := subject(base, topic)
-		if err == nil && (s == "" || strings.ContainsAny(s, " \t\r\n*>\x00") || strings.Contains(s, "..") || strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".")) {
-			t.Fatalf("%q + %q = %q", base, topic, s)
-		}
-	})
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"mime"
 	"net/http"
 	"net/url"
 
@@ -14,7 +15,7 @@ type formatsBody struct {
 }
 
 func (s *Server) listFormats(c *call) error {
-	return c.JSON(http.StatusOK, formatsBody{map[string]string{"json": "JSON"}})
+	return c.JSON(http.StatusOK, formatsBody{map[string]string{"json": "JSON", "protobuf": "Protocol Buffers"}})
 }
 
 var webhookOrders = orders[v3.Webhook]{
@@ -57,19 +58,36 @@ func (s *Server) addHealth(w *v3.Webhook) {
 	w.HealthStatus = s.cfg.IntegrationHealth("webhook", w.IDs.ApplicationIDs.ApplicationID, w.IDs.WebhookID)
 }
 
+// addRunning adds what is not stored, if the query asks for it: the node that runs the webhook has to be asked.
+func (s *Server) addRunning(c *call, w *v3.Webhook) error {
+	paths, err := c.readPaths()
+	if err != nil {
+		return err
+	}
+	if overlaps(paths, "health_status") {
+		s.addHealth(w)
+	}
+	if overlaps(paths, "delivery_status") {
+		w.DeliveryStatus = s.deliveryStatus(c.ctx(), w)
+	}
+	return nil
+}
+
 func (s *Server) listWebhooks(c *call) error {
 	hooks, err := s.cfg.Registry.Webhooks(c.ctx(), c.app())
 	if err != nil {
 		return err
 	}
-	for i := range hooks {
-		s.addHealth(&hooks[i])
-	}
 	shown, err := shownBy(c, c.hideFromWebhook())
 	if err != nil {
 		return err
 	}
-	return listed(c, "webhooks", hooks, webhookOrders, shown)
+	return listed(c, "webhooks", hooks, webhookOrders, func(w *v3.Webhook) (any, error) { // of those on the page only
+		if err := s.addRunning(c, w); err != nil {
+			return nil, err
+		}
+		return shown(w)
+	})
 }
 
 func (s *Server) getWebhook(c *call) error {
@@ -77,7 +95,9 @@ func (s *Server) getWebhook(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.addHealth(&hook)
+	if err := s.addRunning(c, &hook); err != nil {
+		return err
+	}
 	return show(c, hook, c.hideFromWebhook())
 }
 
@@ -95,7 +115,10 @@ func (s *Server) setWebhook(c *call) error {
 	if err != nil {
 		return err
 	}
-	change := req.change()
+	change, undo, err := s.fromTemplate(c, req, id)
+	if err != nil {
+		return err
+	}
 	hook, err := s.cfg.Registry.SetWebhook(c.ctx(), c.app(), id, func(w *v3.Webhook) error {
 		if err := change(w); err != nil {
 			return err
@@ -104,6 +127,7 @@ func (s *Server) setWebhook(c *call) error {
 		return s.cfg.CheckWebhook(*w)
 	})
 	if err != nil {
+		undo()
 		return err
 	}
 	s.addHealth(&hook)
@@ -122,7 +146,7 @@ var pubSubOrders = orders[v3.PubSub]{
 	"created_at": func(p *v3.PubSub) string { return timeText(p.CreatedAt) },
 }
 
-// hideFromPubSub takes away credentials, and adds the health.
+// hideFromPubSub takes away from who does not manage integrations what could help to use the credentials, which nobody is shown, and adds the health.
 func (s *Server) hideFromPubSub(c *call) func(tree, *v3.PubSub) {
 	manages := c.managesIntegrations()
 	return func(t tree, p *v3.PubSub) {
@@ -146,6 +170,9 @@ func (s *Server) listPubSubs(c *call) error {
 	if err != nil {
 		return err
 	}
+	for i := range pubsubs {
+		pubsubs[i] = pubsubs[i].Redacted()
+	}
 	shown, err := shownBy(c, s.hideFromPubSub(c))
 	if err != nil {
 		return err
@@ -158,7 +185,7 @@ func (s *Server) getPubSub(c *call) error {
 	if err != nil {
 		return err
 	}
-	return show(c, pubsub, s.hideFromPubSub(c))
+	return show(c, pubsub.Redacted(), s.hideFromPubSub(c))
 }
 
 func (s *Server) setPubSub(c *call) error {
@@ -172,6 +199,7 @@ func (s *Server) setPubSub(c *call) error {
 	}
 	change := req.change()
 	pubsub, err := s.cfg.Registry.SetPubSub(c.ctx(), c.app(), id, func(p *v3.PubSub) error {
+		old := *p // change makes a new one
 		if err := change(p); err != nil {
 			return err
 		}
@@ -182,12 +210,15 @@ func (s *Server) setPubSub(c *call) error {
 			p.NATS = nil
 		}
 		p.IDs = v3.PubSubIDs{ApplicationIDs: v3.ApplicationIDs{ApplicationID: c.app()}, PubSubID: id}
+		if err := keepSecrets(req, old, p); err != nil {
+			return err
+		}
 		return s.cfg.CheckPubSub(*p)
 	})
 	if err != nil {
 		return err
 	}
-	return written(c, pubsub, req.paths, s.hideFromPubSub(c))
+	return written(c, pubsub.Redacted(), req.paths, s.hideFromPubSub(c))
 }
 
 func (s *Server) deletePubSub(c *call) error {
@@ -214,8 +245,32 @@ func (s *Server) webhookDownlinks(c *call, do queueWrite) error {
 		return &statusError{status: http.StatusNotAcceptable, grpc: 9, err: messages.Errorf(messages.CodePrecondition, "webhook_paused",
 			"webhook %q is paused: resume it first", hook.IDs.WebhookID)}
 	}
-	if err := s.changeQueue(c, do); err != nil {
+	body, err := s.webhookBody(c, hook)
+	if err != nil {
+		return err
+	}
+	if err := s.changeQueueBy(c, body, do); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusOK)
+}
+
+// webhookBody reads a body in the format of the webhook and gives it as JSON. Who says by Content-Type that it is JSON is believed.
+func (s *Server) webhookBody(c *call, hook v3.Webhook) ([]byte, error) {
+	contentType, _, _ := mime.ParseMediaType(c.Request().Header.Get("Content-Type"))
+	if hook.Format != "protobuf" || contentType == "application/json" {
+		return c.body()
+	}
+	if s.cfg.DownlinksFromProto == nil {
+		return nil, messages.Invalid("decode_body", "this server can't read protobuf: send JSON with Content-Type: application/json")
+	}
+	raw, err := c.rawBody()
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.cfg.DownlinksFromProto(raw)
+	if err != nil {
+		return nil, messages.Invalid("decode_body", "the body is not ApplicationDownlinks in protobuf: %w", err)
+	}
+	return body, nil
 }

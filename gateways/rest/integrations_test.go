@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -77,7 +80,54 @@ func TestWhoOnlyReadsTrafficSeesNoCredentials(t *testing.T) {
 	}
 	reader.do("GET", "/as/webhooks/app1/wh1?field_mask=base_url,headers", nil).has("base_url", `"https://example.com"`).has("headers", "")
 	reader.do("GET", "/as/pubsub/app1/ps2?field_mask=nats", nil).has("nats.server_url", `"nats://example.com"`)
-	d.do("GET", "/as/pubsub/app1/ps1?field_mask=mqtt", nil).has("mqtt.password", `"secret"`)
+}
+
+func TestCredentialsOfPubSubsAreNeverShownAndKept(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	const path = "/as/pubsub/app1/ps1"
+	mqtt := func(m string) string { return `{"pubsub":{"mqtt":` + m + `}}` }
+	stored := func() v3.MQTTProvider {
+		t.Helper()
+		p, err := d.registry.PubSub(t.Context(), "app1", "ps1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *p.MQTT
+	}
+	d.do("PUT", path, `{"pubsub":{"base_topic":"t","mqtt":{"server_url":"wss://u:pw1@example.com","username":"u","password":"pw2","headers":{"Authorization":"pw3"}}}}`).is(200).
+		has("mqtt.password", `"***"`).has("mqtt.server_url", `"wss://u:***@example.com"`).has("mqtt.headers.Authorization", `"***"`)
+	for _, get := range []string{path, "/as/pubsub/app1"} {
+		if got := d.do("GET", get+"?field_mask=*", nil).is(200); strings.Contains(got.Body, "pw") {
+			t.Error(got.Body)
+		}
+	}
+	want := stored()
+	for name, body := range map[string]string{
+		"as shown":           mqtt(`{"server_url":"wss://u:***@example.com","username":"u","password":"***","headers":{"Authorization":"***"}}`),
+		"without the fields": mqtt(`{"username":"u"}`),
+		"the whole provider": `{"pubsub":{"mqtt":{"server_url":"wss://u:***@example.com","username":"u","headers":{"Authorization":"***"}}},"field_mask":{"paths":["mqtt"]}}`,
+	} {
+		d.do("PUT", path, body).is(200)
+		if diff := cmp.Diff(want, stored()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	d.do("PUT", path, mqtt(`{"server_url":"wss://thief.example.com"}`)).fails(400, "pubsub_credentials")
+	d.do("PUT", path, `{"pubsub":{"mqtt":{"server_url":"wss://thief.example.com"}},"field_mask":{"paths":["mqtt.server_url"]}}`).fails(400, "pubsub_credentials")
+	d.do("PUT", path, `{"pubsub":{},"field_mask":{"paths":["mqtt.password"]}}`).is(200)
+	if got := stored().Password; got != "" {
+		t.Errorf("password %q was to be taken away", got)
+	}
+	d.do("PUT", path, mqtt(`{"password":"***"}`)).fails(400, "pubsub_credentials")
+	d.do("PUT", path, mqtt(`{"password":"pw4"}`)).is(200)
+	d.do("PUT", path, mqtt(`{"password":""}`)).is(200)
+	d.do("PUT", path, mqtt(`{"server_url":"mqtt://u:pw5@other.example.com","headers":{}}`)).is(200)
+	if diff := cmp.Diff(v3.MQTTProvider{ServerURL: "mqtt://u:pw5@other.example.com", Username: "u"}, stored(), cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	d.do("PUT", path, `{"pubsub":{"aws_iot":{"region":"eu-west-1"}}}`).fails(400, "invalid_aws_iot")
 }
 
 func TestPubSubs(t *testing.T) {
@@ -108,7 +158,7 @@ func TestPubSubs(t *testing.T) {
 	d.do("PUT", "/as/pubsub/app9/ps1", `{"pubsub":{"base_topic":"t","nats":{"server_url":"nats://example.com"}}}`).fails(404, "application_not_found")
 	d.do("DELETE", path, nil).is(200)
 	d.do("GET", path, nil).fails(404, "pubsub_not_found")
-	d.do("GET", "/as/pubsub-formats", nil).is(200).has("formats.json", `"JSON"`)
+	d.do("GET", "/as/pubsub-formats", nil).is(200).has("formats.json", `"JSON"`).has("formats.protobuf", `"Protocol Buffers"`)
 }
 
 func TestAWebhookThatCantBeSentIsRefused(t *testing.T) {

@@ -34,6 +34,8 @@ func operations() map[string]operation {
 		gatewayOperations(),
 		networkOperations(),
 		claimOperations(),
+		deliveryOperations(),
+		historyOperations(),
 		unavailableOperations(),
 	} {
 		maps.Copy(all, part)
@@ -66,6 +68,17 @@ var queries = map[string]string{
 	"base_frequency":       "Only plans around this frequency, in MHz.",
 	"band_id":              "Only those of this band.",
 	"correlation_id":       "The correlation id to look for.",
+	"outcome":              "delivered, failed or dead_letter.",
+	"device_id":            "Only those of this device.",
+	"event_id":             "Only those of this event.",
+	"type":                 "Only those of this message type, such as uplink_message.",
+	"after":                "Only those after this time (RFC 3339).",
+	"before":               "Only those before this time (RFC 3339).",
+	"last":                 "Only those of the last while: 15m, 24h.",
+	"f_port":               "Only those of this FPort.",
+	"all":                  "true: all there are.",
+	"format":               "json or csv.",
+	"continuation_token":   "The token of the answer before, to go on.",
 }
 
 // listing adds names to the parameters of a list.
@@ -161,6 +174,9 @@ func (op operation) describe(r route, s *schemas) tree {
 // operationID is made of method and path, so that it is unique and stays.
 func operationID(r route) string {
 	words := strings.FieldsFunc(r.name(), func(c rune) bool { return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9') })
+	if strings.HasSuffix(r.path, "/") {
+		words = append(words, "all")
+	}
 	return strings.ToLower(words[0]) + "_" + strings.Join(words[1:], "_")
 }
 

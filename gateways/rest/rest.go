@@ -47,12 +47,19 @@ type Config struct {
 	Registry   Registry
 	Devices    Devices
 	Formatters Formatters
+	History    History // nil: the storage paths are refused
 
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error
 	CheckPubSub  func(v3.PubSub) error
 	// IntegrationHealth gives the health_status of an integration, kind "webhook" or "pubsub"; nil if it is not known.
 	IntegrationHealth func(kind, applicationID, id string) json.RawMessage
+	// DownlinksFromProto makes {"downlinks":[…]} of a protobuf body; nil: webhooks take JSON only.
+	DownlinksFromProto func(body []byte) ([]byte, error)
+	// Templates describe targets of webhooks; nil: there are none.
+	Templates WebhookTemplates
+	// Deliveries knows what became of the events that integrations deliver.
+	Deliveries Deliveries
 	// GatewayStats gives the connection of a radio gateway; false if it is not connected.
 	GatewayStats func(messages.EUI64) (v3.GatewayConnectionStats, bool)
 	// DeleteApplicationData forgets what lives outside the registry beside sessions: events and cursors. It is called before the application
@@ -166,6 +173,12 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.IntegrationHealth == nil {
 		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }
+	}
+	if cfg.Templates == nil {
+		cfg.Templates = noTemplates{}
+	}
+	if cfg.Deliveries == nil {
+		cfg.Deliveries = noDeliveries{}
 	}
 	if cfg.GatewayStats == nil {
 		cfg.GatewayStats = func(messages.EUI64) (v3.GatewayConnectionStats, bool) { return v3.GatewayConnectionStats{}, false }

@@ -38,6 +38,8 @@ func routes() []route {
 		trafficRoutes(),
 		integrationRoutes(),
 		signingRoutes(),
+		templateRoutes(),
+		deliveryRoutes(),
 		gatewayRoutes(),
 		searchRoutes(),
 		batchRoutes(),
@@ -48,6 +50,7 @@ func routes() []route {
 		eventRoutes(),
 		qrCodeRoutes(),
 		claimRoutes(),
+		historyRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path

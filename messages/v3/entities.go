@@ -265,9 +265,21 @@ type MessageTopic struct {
 	Topic string `json:"topic,omitempty"`
 }
 
-// NATSProvider says how to reach a NATS server. Credentials are in the URL's user info, as in The Things Stack.
+// NATSProvider says how to reach a NATS server. Credentials are in the URL's user info, as in The Things Stack, or in one of the additive members.
 type NATSProvider struct {
-	ServerURL string `json:"server_url,omitempty"`
+	ServerURL     string         `json:"server_url,omitempty"`      // or several, separated by commas
+	Credentials   string         `json:"credentials,omitempty"`     // additive: the text of a .creds file (JWT and seed)
+	NkeySeed      string         `json:"nkey_seed,omitempty"`       // additive: the seed of a user's NKey, SU…
+	TLSCA         Bytes          `json:"tls_ca,omitempty"`          // additive: PEM, as of MQTT
+	TLSClientCert Bytes          `json:"tls_client_cert,omitempty"` // additive
+	TLSClientKey  Bytes          `json:"tls_client_key,omitempty"`  // additive
+	JetStream     *NATSJetStream `json:"jetstream,omitempty"`       // additive
+}
+
+// NATSJetStream says that events are published with an acknowledgement of the stream that keeps them.
+type NATSJetStream struct {
+	Enabled bool   `json:"enabled,omitempty"`
+	Stream  string `json:"stream,omitempty"` // refuse to publish into another one; "" = whichever has the subject
 }
 
 // MQTTProvider says how to reach an external MQTT server.
@@ -313,13 +325,14 @@ func (q *QoS) UnmarshalJSON(in []byte) error {
 
 // PubSub integration of an application.
 type PubSub struct {
-	IDs       PubSubIDs     `json:"ids,omitzero"`
-	CreatedAt *time.Time    `json:"created_at,omitempty"`
-	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
-	Format    string        `json:"format,omitempty"`
-	NATS      *NATSProvider `json:"nats,omitempty"`
-	MQTT      *MQTTProvider `json:"mqtt,omitempty"`
-	BaseTopic string        `json:"base_topic,omitempty"`
+	IDs       PubSubIDs       `json:"ids,omitzero"`
+	CreatedAt *time.Time      `json:"created_at,omitempty"`
+	UpdatedAt *time.Time      `json:"updated_at,omitempty"`
+	Format    string          `json:"format,omitempty"`
+	NATS      *NATSProvider   `json:"nats,omitempty"`
+	MQTT      *MQTTProvider   `json:"mqtt,omitempty"`
+	AWSIoT    json.RawMessage `json:"aws_iot,omitempty"` // refused
+	BaseTopic string          `json:"base_topic,omitempty"`
 
 	DownlinkPush    *MessageTopic `json:"downlink_push,omitempty"`
 	DownlinkReplace *MessageTopic `json:"downlink_replace,omitempty"`

@@ -25,13 +25,13 @@ const (
 
 // backReader reads the log of an application, or what one device has in it, forward.
 type backReader struct {
-	app, device   string // device "": all
-	consumer      string
-	at            uint64              // everything up to this Seq was given
-	left          []messages.LogEntry // read and not given yet
-	next          uint64              // every message below this sequence was read
-	n             uint64              // messages that the consumer has given
-	used          time.Time
+	app, device string // device "": all
+	consumer    string
+	at          uint64              // everything up to this Seq was given
+	left        []messages.LogEntry // read and not given yet
+	next        uint64              // every message below this sequence was read
+	n           uint64              // messages that the consumer has given
+	used        time.Time
 }
 
 // readBack reads entries with Seq > after from the stream, at most most and about readBytes. None: there are none up to floor. Those of a device come

@@ -30,13 +30,13 @@ const (
 
 func checkFormat(format *string) error {
 	switch *format {
-	case "", "json":
+	case "":
 		*format = "json"
 		return nil
-	case "protobuf":
-		return refuse("format", "protobuf is not supported: use json")
+	case "json", "protobuf":
+		return nil
 	}
-	return refuse("format", "%q is unknown: use json", shorten(*format))
+	return refuse("format", "%q is unknown: use json or protobuf", shorten(*format))
 }
 
 func validateWebhook(w *v3.Webhook) error {
@@ -140,10 +140,12 @@ func validatePubSub(p *v3.PubSub) error {
 	}
 	var checkTopic func(field, topic string) error
 	switch {
+	case len(p.AWSIoT) > 0 && string(p.AWSIoT) != "null":
+		return refuse("aws_iot", "is not supported: set mqtt with the endpoint of AWS IoT, e.g. mqtts://xxx-ats.iot.eu-west-1.amazonaws.com:8883, and tls_client_cert and tls_client_key of a thing")
 	case (p.NATS == nil) == (p.MQTT == nil):
 		return refuse("provider", "is missing or not one: set exactly one of nats and mqtt")
 	case p.NATS != nil:
-		if err := checkServerURL("nats.server_url", p.NATS.ServerURL, "nats", "tls", "ws", "wss"); err != nil {
+		if err := checkNATS(p.NATS); err != nil {
 			return err
 		}
 		checkTopic = checkSubject
@@ -153,6 +155,7 @@ func validatePubSub(p *v3.PubSub) error {
 		}
 		checkTopic = checkMQTTTopic
 	}
+	p.AWSIoT = nil
 	if err := checkTopic("base_topic", p.BaseTopic); err != nil {
 		return err
 	}
@@ -229,7 +232,28 @@ func checkMQTT(m *v3.MQTTProvider) error {
 		checkHeaders(m.Headers),
 		checkCertificates("mqtt.tls_ca", m.TLSCA),
 		checkCertificates("mqtt.tls_client_cert", m.TLSClientCert),
-		checkClientKey(m),
+		checkClientKey("mqtt", m.TLSClientCert, m.TLSClientKey),
+	)
+}
+
+func checkNATS(n *v3.NATSProvider) error {
+	for part := range strings.SplitSeq(n.ServerURL, ",") {
+		if err := checkServerURL("nats.server_url", strings.TrimSpace(part), "nats", "tls", "ws", "wss"); err != nil {
+			return err
+		}
+	}
+	stream := ""
+	if n.JetStream != nil {
+		stream = n.JetStream.Stream
+	}
+	return cmp.Or(
+		checkText("nats.server_url", n.ServerURL, maxURL),
+		checkText("nats.credentials", n.Credentials, maxPEM),
+		checkText("nats.nkey_seed", n.NkeySeed, maxCredential),
+		checkText("nats.jetstream.stream", stream, 255),
+		checkCertificates("nats.tls_ca", n.TLSCA),
+		checkCertificates("nats.tls_client_cert", n.TLSClientCert),
+		checkClientKey("nats", n.TLSClientCert, n.TLSClientKey),
 	)
 }
 
@@ -254,18 +278,18 @@ func checkCertificates(field string, text []byte) error {
 }
 
 // checkClientKey leaves out what exactly is wrong with a key, since that might quote it.
-func checkClientKey(m *v3.MQTTProvider) error {
-	const field = "mqtt.tls_client_key"
+func checkClientKey(provider string, cert, key []byte) error {
+	field := provider + ".tls_client_key"
 	switch {
-	case len(m.TLSClientKey) > maxPEM:
-		return refuse(field, "has %d bytes: use at most %d", len(m.TLSClientKey), maxPEM)
-	case len(m.TLSClientKey) == 0 && len(m.TLSClientCert) == 0:
+	case len(key) > maxPEM:
+		return refuse(field, "has %d bytes: use at most %d", len(key), maxPEM)
+	case len(key) == 0 && len(cert) == 0:
 		return nil
-	case len(m.TLSClientKey) == 0 || len(m.TLSClientCert) == 0:
-		return refuse(field, "and mqtt.tls_client_cert belong together: send both or none")
+	case len(key) == 0 || len(cert) == 0:
+		return refuse(field, "and %s.tls_client_cert belong together: send both or none", provider)
 	}
-	if _, err := tls.X509KeyPair(m.TLSClientCert, m.TLSClientKey); err != nil {
-		return refuse(field, "does not fit mqtt.tls_client_cert: send both as PEM in base64, the key without a pass phrase")
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return refuse(field, "does not fit %s.tls_client_cert: send both as PEM in base64, the key without a pass phrase", provider)
 	}
 	return nil
 }

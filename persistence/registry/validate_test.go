@@ -191,6 +191,7 @@ func TestWebhooksAreChecked(t *testing.T) {
 		"name empty":         {headers("", "secret-word"), "invalid_headers"},
 		"twice":              {headers("X-A", "1", "x-a", "2"), "invalid_headers"},
 		"header of 4097":     {headers("X-A", strings.Repeat("x", 4097)), "invalid_headers"},
+		"protobuf":           {func(w *v3.Webhook) { w.Format = "protobuf" }, ""},
 		"yaml":               {func(w *v3.Webhook) { w.Format = "yaml" }, "invalid_format"},
 		"path":               {func(w *v3.Webhook) { w.UplinkMessage = &v3.MessagePath{Path: "/up{?devID}"} }, ""},
 		"path of 65":         {func(w *v3.Webhook) { w.JoinAccept = &v3.MessagePath{Path: strings.Repeat("x", 65)} }, "invalid_path"},
@@ -269,7 +270,17 @@ func TestPubSubsAreChecked(t *testing.T) {
 		"MQTT control":         {both(same, topic("lorawan", "a\x00")), "invalid_topic"},
 		"topic of 101":         {topic("lorawan", strings.Repeat("x", 101)), "invalid_topic"},
 		"downlink topic":       {func(p *v3.PubSub) { p.DownlinkPush = &v3.MessageTopic{Topic: "a.*"} }, "invalid_topic"},
-		"protobuf":             {func(p *v3.PubSub) { p.Format = "protobuf" }, "invalid_format"},
+		"protobuf":             {func(p *v3.PubSub) { p.Format = "protobuf" }, ""},
+		"XML":                  {func(p *v3.PubSub) { p.Format = "xml" }, "invalid_format"},
+		"AWS IoT":              {func(p *v3.PubSub) { p.NATS, p.AWSIoT = nil, []byte(`{"region":"eu-west-1"}`) }, "invalid_aws_iot"},
+		"AWS IoT beside":       {func(p *v3.PubSub) { p.AWSIoT = []byte(`{}`) }, "invalid_aws_iot"},
+		"no AWS IoT":           {func(p *v3.PubSub) { p.AWSIoT = []byte(`null`) }, ""},
+		"two NATS servers":     {func(p *v3.PubSub) { p.NATS.ServerURL = "nats://a:1, tls://b:2" }, ""},
+		"one of them is none":  {func(p *v3.PubSub) { p.NATS.ServerURL = "nats://a:1," }, "invalid_server_url"},
+		"long NATS stream":     {func(p *v3.PubSub) { p.NATS.JetStream = &v3.NATSJetStream{Stream: strings.Repeat("x", 256)} }, "invalid_stream"},
+		"long credentials":     {func(p *v3.PubSub) { p.NATS.Credentials = strings.Repeat("x", 8193) }, "invalid_credentials"},
+		"NATS certificate":     {func(p *v3.PubSub) { p.NATS.TLSClientCert = []byte("secret") }, "invalid_tls_client_cert"},
+		"NATS CA":              {func(p *v3.PubSub) { p.NATS.TLSCA = []byte("secret") }, "invalid_tls_ca"},
 	} {
 		r, _ := withApplication(t)
 		_, err := r.SetPubSub(t.Context(), "my-app", "my-pubsub", func(p *v3.PubSub) error {
