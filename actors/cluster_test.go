@@ -231,7 +231,7 @@ func TestCodecRoundTrip(t *testing.T) {
 	if _, err := c.Decode("from_the_future", nil); messages.CodeOf(err) != messages.CodeUnavailable {
 		t.Errorf("unknown kind: %v", err)
 	}
-	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindHandOver, kindRestore} {
+	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindRestore, kindHandOver} {
 		if _, err := c.Decode(kind, []byte("\xff\xff")); messages.CodeOf(err) != messages.CodeInvalid {
 			t.Errorf("malformed %s: %v", kind, err)
 		}

@@ -32,10 +32,10 @@ const (
 	kindSimulate     = "simulate"
 	kindDelete       = "delete"
 	kindForget       = "forget"
+	kindRestore      = "restore"
 	kindHandOver     = "hand_over"
 	kindKeepOn       = "keep_on"
 	kindTakeOver     = "take_over"
-	kindRestore      = "restore"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -66,11 +66,11 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 	case simulate:
 		body, err = json.Marshal(c.up)
 		return kindSimulate, body, err
-	case handOver:
-		return kindHandOver, []byte(c.to.UID()), nil
 	case device.Restore:
 		body, err = encodeRestore(c)
 		return kindRestore, body, err
+	case handOver:
+		return kindHandOver, []byte(c.to.UID()), nil
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -135,14 +135,14 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, malformed(err)
 		}
 		return simulate{up}, nil
+	case kindRestore:
+		return decodeRestore(body)
 	case kindHandOver:
 		to, err := messages.ParseUID(string(body))
 		if err != nil {
 			return nil, malformed(err)
 		}
 		return handOver{to}, nil
-	case kindRestore:
-		return decodeRestore(body)
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil

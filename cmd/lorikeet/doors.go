@@ -27,9 +27,6 @@ func (s *server) startDoors(ctx context.Context) error {
 		return err
 	}
 	s.unwatch = s.registry.Watch(s.registryChanged)
-	if err := s.startFeeds(ctx); err != nil {
-		return err
-	}
 	s.startCleaning(ctx)
 	if err := s.startREST(); err != nil {
 		return err
@@ -57,37 +54,20 @@ func (s *server) startBroker(context.Context) (err error) {
 	return err
 }
 
-// startFeeds shows the broker the events of every application.
-func (s *server) startFeeds(ctx context.Context) error {
-	if s.broker == nil {
-		return nil
-	}
-	s.feeds = newFeeds(s.store, s.broker.Publish, s.log.With("component", "feeds"))
-	apps, err := s.registry.Applications(ctx)
-	if err != nil {
-		return err
-	}
-	for _, app := range apps {
-		s.feeds.start(app.IDs.ApplicationID)
-	}
-	return nil
-}
-
 // registryChanged is called after each write of the registry and must not block.
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
-	if s.broker == nil || s.feeds == nil {
+	if s.broker == nil {
 		return
 	}
 	switch {
 	case c.Kind == messages.KindAPIKey:
 		s.broker.KeyChanged(c.ID)
+	case c.Kind == messages.KindMQTTSession:
+		s.broker.SessionChanged(c.ID)
 	case c.Kind == messages.KindApplication && c.Deleted:
-		s.feeds.end(c.ID)
 		s.broker.ApplicationDeleted(c.ID)
-	case c.Kind == messages.KindApplication:
-		s.feeds.start(c.ID)
 	}
 }
 
@@ -114,7 +94,7 @@ func (s *server) startREST() (err error) {
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
 		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lorikeet/actors"
+	"lorikeet/gateways/broker"
 	"lorikeet/gateways/rest"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
@@ -21,6 +22,7 @@ type store interface {
 	actors.SessionStore
 	actors.IntegrationLog
 	registry.Store
+	broker.Store
 	rest.History
 	DeleteApplication(ctx context.Context, applicationID string) error
 	Ready() error

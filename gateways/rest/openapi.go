@@ -36,6 +36,7 @@ func operations() map[string]operation {
 		claimOperations(),
 		deliveryOperations(),
 		historyOperations(),
+		deviceRepositoryOperations(),
 		unavailableOperations(),
 	} {
 		maps.Copy(all, part)
@@ -71,14 +72,15 @@ var queries = map[string]string{
 	"outcome":              "delivered, failed or dead_letter.",
 	"device_id":            "Only those of this device.",
 	"event_id":             "Only those of this event.",
-	"type":                 "Only those of this message type, such as uplink_message.",
-	"after":                "Only those after this time (RFC 3339).",
-	"before":               "Only those before this time (RFC 3339).",
-	"last":                 "Only those of the last while: 15m, 24h.",
-	"f_port":               "Only those of this FPort.",
-	"all":                  "true: all there are.",
-	"format":               "json or csv.",
-	"continuation_token":   "The token of the answer before, to go on.",
+	"type":                 "Only those of this type, e.g. uplink_message.",
+	"after":                "Only those after this time, e.g. 2026-01-01T00:00:00Z.",
+	"before":               "Only those before this time, e.g. 2026-01-01T00:00:00Z.",
+	"all":                  "true: all of them.",
+	"last":                 "Only those of the last hours: a duration such as 24h.",
+	"f_port":               "Only uplinks with this FPort.",
+	"format":               "json: a line for each message; csv: a table, also with Accept: text/csv.",
+	"continuation_token":   "What the page before gave, to go on after it.",
+	"search":               "Words that the names have.",
 }
 
 // listing adds names to the parameters of a list.
@@ -174,10 +176,11 @@ func (op operation) describe(r route, s *schemas) tree {
 // operationID is made of method and path, so that it is unique and stays.
 func operationID(r route) string {
 	words := strings.FieldsFunc(r.name(), func(c rune) bool { return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9') })
-	if strings.HasSuffix(r.path, "/") {
-		words = append(words, "all")
+	id := strings.ToLower(words[0]) + "_" + strings.Join(words[1:], "_")
+	if strings.HasSuffix(r.name(), "/") && len(words) > 1 { // a path of its own, with an empty last part
+		id += "_"
 	}
-	return strings.ToLower(words[0]) + "_" + strings.Join(words[1:], "_")
+	return id
 }
 
 // tagOf groups routes: by component, or by what is below.

@@ -39,6 +39,11 @@ func extended[T any](more tree) shape {
 	}
 }
 
+// holding is {"<name>":…} of a T.
+func holding[T any](name string) shape {
+	return func(s *schemas) any { return object(tree{name: one[T]()(s)}) }
+}
+
 // listOf is {"<member>":[…]} of what item describes.
 func listOf(member string, item shape) shape {
 	return func(s *schemas) any {
@@ -168,6 +173,8 @@ func (s *schemas) properties(t reflect.Type) tree {
 			for n, schema := range s.properties(inner) {
 				out[n] = schema
 			}
+		case name != "" && strings.Contains(options, "string"): // 64-bit integers
+			out[name] = tree{"type": "string"}
 		case name != "" && name != "-":
 			out[name] = s.schema(f.Type)
 		}

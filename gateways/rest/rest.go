@@ -49,6 +49,9 @@ type Config struct {
 	Formatters Formatters
 	History    History // nil: the storage paths are refused
 
+	// DeviceRepository has the brands, models and codecs of devices; nil if there is none.
+	DeviceRepository DeviceRepository
+
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error
 	CheckPubSub  func(v3.PubSub) error

@@ -51,6 +51,7 @@ func routes() []route {
 		qrCodeRoutes(),
 		claimRoutes(),
 		historyRoutes(),
+		deviceRepositoryRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
