@@ -115,3 +115,23 @@ func FuzzEncode(f *testing.F) {
 	fuzzRoute(f, "POST", "/as/applications/app1/devices/abp1/down/encode", "", "downlink",
 		`{"downlink":{"f_port":1,"decoded_payload":{"a":1}},"formatter":"FORMATTER_LUA"}`, `{"downlink":{"decoded_payload":[]},"formatter":"FORMATTER_CAYENNELPP"}`)
 }
+
+func FuzzFilter(f *testing.F) {
+	fuzzRoute(f, "POST", "/applications/app1/devices/filter", "", "filters",
+		`{"filters":[{"updated_since":"2026-01-01T00:00:00Z"}],"order":"-name","limit":"2","page":1,"field_mask":"name"}`, `{"updatedSince":"2026-01-01T00:00:00Z","order":"x"}`)
+}
+
+func FuzzClaim(f *testing.F) {
+	fuzzRoute(f, "POST", "/edcs/claim", "", "authenticated_identifiers",
+		`{"qr_code":"LW:D0:0000000000000001:70B3D57ED0000009:AABB1122:OX","target_application_ids":{"application_id":"app1"},"target_device_id":"abc"}`,
+		`{"authenticated_identifiers":{"join_eui":"0000000000000001","dev_eui":"70B3D57ED0000009","authentication_code":"A"},"target_application_ids":{"application_id":"app1"}}`)
+}
+
+func FuzzQRCode(f *testing.F) {
+	fuzzRoute(f, "POST", "/qr-codes/end-devices", "", "end_device",
+		`{"end_device":{"ids":{"join_eui":"70B3D57ED0000001","dev_eui":"0004A30B001C0530"},"claim_authentication_code":{"value":"A"},"lora_alliance_profile_ids":{"vendor_id":1}},"image":{"image_size":99}}`)
+}
+
+func FuzzQRCodeParse(f *testing.F) {
+	fuzzRoute(f, "POST", "/qr-codes/end-devices/parse", "", "qr_code", `{"qr_code":"LW:D0:70B3D57ED0000001:0004A30B001C0530:AABB1122:OX:SY"}`, `{"qr_code":"TFc6RDA6"}`)
+}

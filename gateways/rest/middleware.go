@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,14 +171,24 @@ func (s *Server) guard(r route) echo.HandlerFunc {
 	}
 }
 
+// freeParams are parameters of paths that are not ids of The Things Stack's form; their handlers look at them.
+var freeParams = []string{
+	"key_id", "downlink_id", "user_id", "organization_id",
+	"frequency_plan_id", "lorawan_phy_version", "band_id", "phy_version",
+	"f_port", "index",
+	"format_id",
+	"type",
+	"brand_id", "model_id", "firmware_version",
+	"*",
+}
+
 func checkParams(c echo.Context) error {
 	for _, name := range c.ParamNames() {
-		switch name {
-		case "key_id", "downlink_id", "user_id", "organization_id", "frequency_plan_id", "lorawan_phy_version", "band_id", "phy_version", "f_port", "index", "type", "format_id", "brand_id", "model_id", "firmware_version", "*":
-		default:
-			if err := messages.ValidateID(c.Param(name)); err != nil {
-				return messages.Invalid("invalid_id", "%s %q in the path: use 3 to 36 lower-case letters, digits and single dashes", name, shorten(c.Param(name)))
-			}
+		if slices.Contains(freeParams, name) {
+			continue
+		}
+		if err := messages.ValidateID(c.Param(name)); err != nil {
+			return messages.Invalid("invalid_id", "%s %q in the path: use 3 to 36 lower-case letters, digits and single dashes", name, shorten(c.Param(name)))
 		}
 	}
 	return nil

@@ -221,7 +221,7 @@ func (s *Server) parseQRCode(c *call) error {
 	if want := cmp.Or(c.Param("format_id"), req.FormatID); want != "" && want != string(format) {
 		return messages.Invalid("format", "the QR code is of format %s, not %s", format, shorten(want))
 	}
-	return c.JSON(http.StatusOK, qrParsedBody{string(format), templateOf(code)})
+	return c.JSON(http.StatusOK, qrParsedBody{string(format), deviceTemplateOf(code)})
 }
 
 // readQRCode takes the text as The Things Stack does, in base64, or as it was scanned: no base64 has a colon.
@@ -240,7 +240,7 @@ func readQRCode(text string) (tr005.Code, tr005.Format, error) {
 	return tr005.Parse(text)
 }
 
-func templateOf(code tr005.Code) deviceTemplate {
+func deviceTemplateOf(code tr005.Code) deviceTemplate {
 	t := deviceTemplate{FieldMask: v3.FieldMask{Paths: []string{"ids.join_eui", "ids.dev_eui"}}}
 	t.EndDevice.IDs = v3.EndDeviceIDs{JoinEUI: &code.JoinEUI, DevEUI: &code.DevEUI}
 	add := func(path string) { t.FieldMask.Paths = append(t.FieldMask.Paths, path) }

@@ -148,11 +148,6 @@ func (m Input) DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]mes
 	return out, nil
 }
 
-// DecodeDownlinks is Strict.DecodeDownlinks.
-func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
-	return Strict.DecodeDownlinks(body, endDevice)
-}
-
 // CorrelationIDsIn finds the correlation ids in a body that DecodeDownlinks refused, as far as they can be read, so that the refusal reaches its author.
 func CorrelationIDsIn(body []byte) []string {
 	type item struct {

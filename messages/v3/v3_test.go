@@ -71,7 +71,7 @@ func TestDownlinksAreReadLeniently(t *testing.T) {
 		`{"downlinks":[{"fPort":"15","frmPayload":"vu8","priority":3,"confirmed":true,"correlationIds":["my-id-1"],"confirmedRetry":{"maxAttempts":"3"}}]}`,
 		`{"downlinks":[{"f_port":15,"frm_payload":"vu8=","priority":"NORMAL","confirmed":true,"correlation_ids":["my-id-1"],"confirmed_retry":{"max_attempts":3},"unknown":{"a":[1]}}],"more":1}`,
 	} {
-		got, err := DecodeDownlinks([]byte(body), nil)
+		got, err := Strict.DecodeDownlinks([]byte(body), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
@@ -79,7 +79,7 @@ func TestDownlinksAreReadLeniently(t *testing.T) {
 			t.Errorf("%s: %s", body, diff)
 		}
 	}
-	got, err := DecodeDownlinks([]byte(`{"downlinks":[{"f_port":1,"decoded_payload":{"camelCase":{"stayAsIs":1}}}]}`), nil)
+	got, err := Strict.DecodeDownlinks([]byte(`{"downlinks":[{"f_port":1,"decoded_payload":{"camelCase":{"stayAsIs":1}}}]}`), nil)
 	if err != nil || string(got[0].DecodedPayload) != `{"camelCase":{"stayAsIs":1}}` {
 		t.Errorf("the user's own names were changed: %s %v", got[0].DecodedPayload, err)
 	}
@@ -87,7 +87,7 @@ func TestDownlinksAreReadLeniently(t *testing.T) {
 
 func TestDownlinksMayExpireAndComeEncrypted(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	got, err := DecodeDownlinks([]byte(`{"downlinks":[
+	got, err := Strict.DecodeDownlinks([]byte(`{"downlinks":[
 		{"f_port":1,"timeToLive":"90s","expires_at":"2030-01-02T03:04:05Z"},
 		{"f_port":1,"class_b_c":{"gateways":[{"gateway_ids":{"gateway_id":"gtw1"},"antenna_index":1}],"absolute_time":"2030-01-02T03:04:05Z"}},
 		{"f_port":1,"f_cnt":7,"session_key_id":"AQ==","frm_payload":"vu8="}]}`), nil)
@@ -128,13 +128,13 @@ func TestMistakesInDownlinksAreNamed(t *testing.T) {
 		`{"downlinks":[{"f_port":99999999999,"frm_payload":"AQ=="}]}`:                                  "integer",
 		`{"downlinks":[{"f_port":1,"frm_payload":"AQ=="}],"end_device_ids":{"device_id":["a","b"]}}`:   "device_id",
 	} {
-		_, err := DecodeDownlinks([]byte(body), nil)
+		_, err := Strict.DecodeDownlinks([]byte(body), nil)
 		var e *messages.Error
 		if !errors.As(err, &e) || e.Code != messages.CodeInvalid && e.Name != "downlink_queue_capacity" || !strings.Contains(e.Message, want) {
 			t.Errorf("%.80s: %v, want %q", body, err, want)
 		}
 	}
-	if got, err := DecodeDownlinks([]byte(`{"downlinks":[]}`), nil); err != nil || len(got) != 0 {
+	if got, err := Strict.DecodeDownlinks([]byte(`{"downlinks":[]}`), nil); err != nil || len(got) != 0 {
 		t.Errorf("an empty list clears the queue: %v %v", got, err)
 	}
 }
@@ -235,7 +235,7 @@ func FuzzDecodeDownlinks(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var id messages.DeviceID
-		items, err := DecodeDownlinks(body, &id)
+		items, err := Strict.DecodeDownlinks(body, &id)
 		if err != nil {
 			if messages.CodeOf(err) != messages.CodeInvalid {
 				t.Errorf("refusal is not the sender's fault: %v", err)

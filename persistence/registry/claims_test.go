@@ -21,6 +21,9 @@ func TestADeviceMovesInOneStep(t *testing.T) {
 		must(t)(a.CreateApplication(ctx, newApplication("customer")))
 		created, err := a.CreateDevice(ctx, newDevice("factory", "dev-1", 7))
 		must(t)(created, err)
+		if err := b.catchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
 		changes := recorded(b)
 		moved, err := a.MoveDevice(ctx, devID("factory", "dev-1"), devID("customer", "meter"), func(d *v3.EndDevice) error { d.Name = "mine"; return nil })
 		if err != nil || moved.IDs.DeviceID != "meter" || moved.Name != "mine" || !moved.CreatedAt.Equal(*created.CreatedAt) || moved.ClaimedFrom == nil || moved.ClaimedFrom.DeviceID != "dev-1" {
@@ -33,6 +36,9 @@ func TestADeviceMovesInOneStep(t *testing.T) {
 			if id, ok := r.DeviceByEUI(*eui(1), *eui(7)); !ok || id != devID("customer", "meter") {
 				t.Errorf("node %d: the EUIs lead to %v", i, id)
 			}
+		}
+		if err := b.catchUp(ctx); err != nil {
+			t.Fatal(err)
 		}
 		if got := *changes; len(got) != 2 || got[0].ID != "customer.meter" || got[0].Deleted || got[1].ID != "factory.dev-1" || !got[1].Deleted {
 			t.Errorf("the other node heard of %v", got)

@@ -59,7 +59,7 @@ func plain(err error) error {
 	return fmt.Errorf("%s", strings.TrimSpace(strings.TrimPrefix(text, "proto:")))
 }
 
-// DownlinksFromProto converts the bytes of ApplicationDownlinks to {"downlinks":[...]}, which v3.DecodeDownlinks reads and checks.
+// DownlinksFromProto converts the bytes of ApplicationDownlinks to {"downlinks":[...]}, which v3.Input reads and checks.
 func DownlinksFromProto(in []byte) ([]byte, error) {
 	var m ApplicationDownlinks
 	return requestJSON(in, &m, func() int { return len(m.GetDownlinks()) })

@@ -244,7 +244,7 @@ func TestRequestsReadAsJSON(t *testing.T) {
 	if got, err = DownlinksFromProto(in); err != nil {
 		t.Fatal(err)
 	}
-	downlinks, err := v3.DecodeDownlinks(got, nil)
+	downlinks, err := v3.Strict.DecodeDownlinks(got, nil)
 	if err != nil || len(downlinks) != 2 || downlinks[0].Priority != 6 || string(downlinks[0].FRMPayload) != "\xbe\xef" {
 		t.Fatalf("%+v %v", downlinks, err)
 	}
@@ -316,7 +316,7 @@ func FuzzRequestsFromProto(f *testing.F) {
 				t.Fatalf("%x gives %s", in, out)
 			}
 			if err == nil {
-				_, _ = v3.DecodeDownlinks(out, nil) // may refuse, must not panic
+				_, _ = v3.Strict.DecodeDownlinks(out, nil) // may refuse, must not panic
 			}
 		}
 	})
