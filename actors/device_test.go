@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"lorikeet/actors/device"
@@ -39,6 +40,7 @@ type rig struct {
 	kek     *keywrap.KEK
 	change  func(*v3.EndDevice) // of what the registry says
 	succeed int                 // so many commits before they fail
+	moved   messages.DeviceID   // the id of the device, if it is not testID any more
 	router  *cluster.Local
 	devices *Devices
 	ingress *Ingress
@@ -84,7 +86,10 @@ func (r *rig) ScanSessions(ctx context.Context, fn func(messages.DeviceID, []byt
 }
 
 func (r *rig) Device(_ context.Context, id messages.DeviceID) (v3.EndDevice, error) {
-	if id != testID {
+	r.mu.Lock()
+	known := cmp.Or(r.moved, testID)
+	r.mu.Unlock()
+	if id != known {
 		return v3.EndDevice{}, messages.NotFound("end_device_not_found", "device %s not found", id)
 	}
 	dev := v3.EndDevice{LoRaWANVersion: "MAC_V1_0_3", FrequencyPlanID: "EU_863_870", Attributes: map[string]string{"floor": "3"},
@@ -220,7 +225,7 @@ func (r *rig) wantTypes(want ...messages.EventType) []v3.ApplicationUp {
 	for i := range log {
 		got = append(got, log[i].Type())
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		r.t.Fatalf("events: %s", diff)
 	}
 	return log
@@ -415,7 +420,7 @@ func TestSimulatedUplinkChangesNothing(t *testing.T) {
 			t.Fatalf("got %+v", log[0])
 		}
 		after, rev2, _ := r.store.LoadSession(t.Context(), testID)
-		if diff := cmp.Diff(before, after); diff != "" || rev != rev2 {
+		if diff := gocmp.Diff(before, after); diff != "" || rev != rev2 {
 			t.Fatal(diff)
 		}
 	})

@@ -18,12 +18,14 @@ import (
 	"lorikeet/actors"
 	"lorikeet/cluster"
 	"lorikeet/formatters"
+	"lorikeet/formatters/repository"
 	"lorikeet/gateways"
 	"lorikeet/gateways/broker"
 	"lorikeet/gateways/radio/semtechudp"
 	"lorikeet/gateways/rest"
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -36,6 +38,7 @@ type server struct {
 	clustered    *clustered // nil: a single node
 	store        store
 	registry     *registry.Registry
+	codecs       *repository.Repository // nil: there is none
 	scripts      *formatters.Set
 	system       *actor.ActorSystem
 	directory    *cluster.Directory
@@ -46,7 +49,6 @@ type server struct {
 	integrations *actors.Integrations
 	connector    *connector
 	broker       *broker.Server
-	feeds        *feeds
 	stopCleaning func()
 	retentions   *retentions
 	udp          *semtechudp.Server
@@ -106,8 +108,11 @@ func (s *server) startDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.codecs, err = openRepository(s.cfg.Scripts, s.log); err != nil {
+		return err
+	}
 	s.scripts, err = formatters.Open(formatters.Config{
-		Workers: s.cfg.Scripts.Workers, Timeout: s.cfg.Scripts.Timeout, Log: s.log.With("component", "formatters"), Registerer: s.metrics,
+		Workers: s.cfg.Scripts.Workers, Timeout: s.cfg.Scripts.Timeout, Repository: s.codecs, Log: s.log.With("component", "formatters"), Registerer: s.metrics,
 	})
 	if err != nil {
 		return err
@@ -168,11 +173,11 @@ func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 }
 
 func (s *server) startIntegrations(ctx context.Context) error {
-	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks})
+	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
 	if err != nil {
 		return err
 	}
-	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics}
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store}
 	if s.clustered != nil {
 		cfg.ReplicaPatience = 30 * time.Second
 	}
@@ -229,9 +234,6 @@ func (s *server) Close(ctx context.Context) error {
 	if s.router != nil {
 		s.drain(ctx)
 		note("devices", s.router.Stop(ctx))
-	}
-	if s.feeds != nil {
-		s.feeds.stop()
 	}
 	if s.broker != nil {
 		note("MQTT", s.broker.Close(ctx))

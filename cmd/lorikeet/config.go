@@ -99,12 +99,15 @@ type StoreConfig struct {
 }
 
 type WebhookConfig struct {
-	AllowPrivateNetworks bool `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	AllowPrivateNetworks bool   `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	Templates            string `yaml:"templates" doc:"folder with webhook templates (YAML) beside the built-in ones; empty: none"`
 }
 
 type ScriptConfig struct {
 	Workers int           `yaml:"workers" doc:"processes that run payload formatters; 0: one per core"`
 	Timeout time.Duration `yaml:"timeout" doc:"CPU time of one call of a script"`
+
+	Repository string `yaml:"repository" doc:"folder of a device repository (vendor/index.yaml, ...) with the codecs of FORMATTER_REPOSITORY; empty: none"`
 }
 
 type ClusterConfig struct {

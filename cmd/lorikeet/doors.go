@@ -17,6 +17,7 @@ import (
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -28,9 +29,6 @@ func (s *server) startDoors(ctx context.Context) error {
 	s.retentions = startRetentions(s.registry, s.store, s.log.With("component", "retention"))
 	s.unwatch = s.registry.Watch(s.registryChanged)
 	if err := s.retentions.readAll(ctx); err != nil {
-		return err
-	}
-	if err := s.startFeeds(ctx); err != nil {
 		return err
 	}
 	s.startCleaning(ctx)
@@ -60,38 +58,21 @@ func (s *server) startBroker(context.Context) (err error) {
 	return err
 }
 
-// startFeeds shows the broker the events of every application.
-func (s *server) startFeeds(ctx context.Context) error {
-	if s.broker == nil {
-		return nil
-	}
-	s.feeds = newFeeds(s.store, s.broker.Publish, s.log.With("component", "feeds"))
-	apps, err := s.registry.Applications(ctx)
-	if err != nil {
-		return err
-	}
-	for _, app := range apps {
-		s.feeds.start(app.IDs.ApplicationID)
-	}
-	return nil
-}
-
 // registryChanged is called after each write of the registry and must not block.
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
 	s.retentions.changed(c)
-	if s.broker == nil || s.feeds == nil {
+	if s.broker == nil {
 		return
 	}
 	switch {
 	case c.Kind == messages.KindAPIKey:
 		s.broker.KeyChanged(c.ID)
+	case c.Kind == messages.KindMQTTSession:
+		s.broker.SessionChanged(c.ID)
 	case c.Kind == messages.KindApplication && c.Deleted:
-		s.feeds.end(c.ID)
 		s.broker.ApplicationDeleted(c.ID)
-	case c.Kind == messages.KindApplication:
-		s.feeds.start(c.ID)
 	}
 }
 
@@ -111,11 +92,16 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
+	templates, err := webhook.LoadTemplates(s.cfg.Webhooks.Templates)
+	if err != nil {
+		return fmt.Errorf("webhooks.templates: %w", err)
+	}
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
-		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
+		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	if err != nil {
@@ -151,7 +137,7 @@ func (s *server) localHealth(ctx context.Context, key string) json.RawMessage {
 	if !ok {
 		return nil
 	}
-	return webhook.Health(st.FailedAttempts, st.LastFailedAt, st.LastError)
+	return webhook.Health(st.Message(""))
 }
 
 func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"lorikeet/gateways/broker"
+	"lorikeet/messages"
 )
 
 // MQTTConfig is for the embedded MQTT broker.
@@ -21,11 +24,13 @@ type MQTTConfig struct {
 	PublicAddress    string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
 	PublicTLSAddress string `yaml:"public_tls_address" doc:"the same for TLS"`
 	MaxConnections   int    `yaml:"max_connections" doc:"clients at one time"`
+
+	MaxSessionExpiry time.Duration `yaml:"max_session_expiry" doc:"how long a session with clean session 0 (3.1.1) or a session expiry interval (5) waits for its client at most"`
 }
 
 // defaultMQTT is what a broker has without any configuration.
 func defaultMQTT() MQTTConfig {
-	return MQTTConfig{Listen: ":1883", ListenTLS: ":8883", MaxConnections: 10000}
+	return MQTTConfig{Listen: ":1883", ListenTLS: ":8883", MaxConnections: 10000, MaxSessionExpiry: 30 * 24 * time.Hour}
 }
 
 // enabled says whether there is any door to a broker.
@@ -62,17 +67,38 @@ func (c *MQTTConfig) validate() (errs []error) {
 	if c.MaxConnections < 1 {
 		bad("mqtt.max_connections %d: use 1 or more", c.MaxConnections)
 	}
+	if c.MaxSessionExpiry < time.Minute || c.MaxSessionExpiry > 100*365*24*time.Hour {
+		bad("mqtt.max_session_expiry %s: use 1m or more, at most 100 years", c.MaxSessionExpiry)
+	}
 	return errs
 }
 
 func (s *server) brokerConfig() broker.Config {
-	c := s.cfg.MQTT
+	c, node := s.cfg.MQTT, ""
+	if s.clustered != nil {
+		node = s.clustered.name
+	}
 	return broker.Config{
 		Listen: c.Listen, ListenTLS: c.tlsListen(), ListenWebSocket: c.WebSocket, ListenWebSocketTLS: c.WebSocketTLS, WebSocketOrigins: split(c.WebSocketOrigins),
 		TLS: broker.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
-		Authorize: s.registry.Authorize, ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices,
+		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices,
+		Store: s.store, Node: node, MaxSessionExpiry: c.MaxSessionExpiry,
 		Log: s.log.With("component", "broker"), Registerer: s.metrics,
 	}
+}
+
+// keyRights says what an API key, of the application or of an admin, may do now.
+func (s *server) keyRights(ctx context.Context, application, keyID string) (messages.Access, error) {
+	k, err := s.registry.APIKey(ctx, application, keyID)
+	access := messages.Access{KeyID: keyID, ApplicationID: application, Rights: k.Rights}
+	if messages.CodeOf(err) == messages.CodeNotFound {
+		k, err = s.registry.APIKey(ctx, "", keyID)
+		access = messages.Access{KeyID: keyID, Admin: true}
+	}
+	if err == nil && k.ExpiresAt != nil && !time.Now().Before(*k.ExpiresAt) {
+		err = messages.ErrNotFound
+	}
+	return access, err
 }
 
 // publicMQTT is the address that mqtt-connection-info tells, and that for TLS.

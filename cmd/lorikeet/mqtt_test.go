@@ -15,6 +15,7 @@ func TestMistakesOfTheBrokerAreNamed(t *testing.T) {
 		"tls_client_ca need":      func(c *MQTTConfig) { c.TLSClientCA = "ca.crt" },
 		"mqtt.websocket_origins":  func(c *MQTTConfig) { c.WebSocketOrigins = "*" },
 		"mqtt.max_connections":    func(c *MQTTConfig) { c.MaxConnections = 0 },
+		"max_session_expiry":      func(c *MQTTConfig) { c.MaxSessionExpiry = 0 },
 		"mqtt.public_tls_address": func(c *MQTTConfig) { c.PublicTLSAddress = "lora.example.com" },
 	} {
 		c := DefaultConfig()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lorikeet/actors"
+	"lorikeet/gateways/broker"
 	"lorikeet/gateways/rest"
 	"lorikeet/messages"
 	"lorikeet/persistence"
@@ -22,6 +23,7 @@ type store interface {
 	actors.SessionStore
 	actors.IntegrationLog
 	registry.Store
+	broker.Store
 	rest.History
 	SetRetention(applicationID string, r messages.Retention)
 	DeleteApplication(ctx context.Context, applicationID string) error

@@ -23,8 +23,17 @@ const (
 
 // body reads the whole body as one JSON value in snake_case.
 func (c *call) body() ([]byte, error) {
+	b, err := c.rawBody()
+	if err != nil {
+		return nil, err
+	}
+	return settleBody(b)
+}
+
+// rawBody reads the whole body, whatever it is.
+func (c *call) rawBody() ([]byte, error) {
 	if enc := c.Request().Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		return nil, messages.Invalid("content_encoding", "the body is encoded as %q: send plain JSON", shorten(enc))
+		return nil, messages.Invalid("content_encoding", "the body is encoded as %q: send it as it is", shorten(enc))
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
 	var tooLarge *http.MaxBytesError
@@ -34,7 +43,7 @@ func (c *call) body() ([]byte, error) {
 	case err != nil: // the client's connection, not ours
 		return nil, messages.Invalid("read_body", "the body did not arrive whole: send it again")
 	}
-	return settleBody(b)
+	return b, nil
 }
 
 func settleBody(b []byte) ([]byte, error) {

@@ -38,6 +38,31 @@ func (l *locks) lock(id messages.DeviceID) (unlock func()) {
 	}
 }
 
+// lockBoth locks two devices of different applications, always in one order.
+func (l *locks) lockBoth(a, b messages.DeviceID) (unlock func()) {
+	stripe := func(id messages.DeviceID) uint64 { return maphash.String(l.seed, id.UID()) % uint64(len(l.devices)) }
+	apps := []*sync.RWMutex{l.application(a.ApplicationID), l.application(b.ApplicationID)}
+	if a.ApplicationID > b.ApplicationID {
+		slices.Reverse(apps)
+	}
+	apps = slices.Compact(apps)
+	devices := slices.Compact(slices.Sorted(slices.Values([]uint64{stripe(a), stripe(b)})))
+	for _, app := range apps {
+		app.RLock()
+	}
+	for _, i := range devices {
+		l.devices[i].Lock()
+	}
+	return func() {
+		for _, i := range devices {
+			l.devices[i].Unlock()
+		}
+		for _, app := range apps {
+			app.RUnlock()
+		}
+	}
+}
+
 var deviceOrders = orders[v3.EndDevice]{
 	"device_id":    func(d *v3.EndDevice) string { return d.IDs.DeviceID },
 	"dev_eui":      func(d *v3.EndDevice) string { return euiText(d.IDs.DevEUI) },

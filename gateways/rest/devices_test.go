@@ -41,9 +41,9 @@ const otaa = `{"end_device":{` + otaaIDs + `,` + nsSettings + `,"supports_join":
 
 var abp = `{"end_device":{"ids":{"device_id":"abp1"},` + nsSettings + `,"session":` + sessionOf("26010203", nwkSKey, appSKey) + `}}`
 
-func newDeviceDoor(t testing.TB) *door {
+func newDeviceDoor(t testing.TB, change ...func(*Config)) *door {
 	t.Helper()
-	d := newDoor(t)
+	d := newDoor(t, change...)
 	d.app("app1")
 	d.do("POST", "/applications/app1/devices", otaa).is(200)
 	d.do("POST", "/applications/app1/devices", abp).is(200)

@@ -49,7 +49,12 @@ func (s *Server) changeQueue(c *call, do queueWrite) error {
 	if err != nil {
 		return err
 	}
-	items, err := c.server.cfg.Input.DecodeDownlinks(b, nil)
+	return s.changeQueueBy(c, b, do)
+}
+
+// changeQueueBy takes the body as JSON.
+func (s *Server) changeQueueBy(c *call, b []byte, do queueWrite) error {
+	items, err := s.cfg.Input.DecodeDownlinks(b, nil)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -49,11 +50,20 @@ type Config struct {
 	History    History // nil: the storage paths are refused
 	Fleet      Fleet   // nil: import and export are refused
 
+	// DeviceRepository has the brands, models and codecs of devices; nil if there is none.
+	DeviceRepository DeviceRepository
+
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error
 	CheckPubSub  func(v3.PubSub) error
 	// IntegrationHealth gives the health_status of an integration, kind "webhook" or "pubsub"; nil if it is not known.
 	IntegrationHealth func(kind, applicationID, id string) json.RawMessage
+	// DownlinksFromProto makes {"downlinks":[…]} of a protobuf body; nil: webhooks take JSON only.
+	DownlinksFromProto func(body []byte) ([]byte, error)
+	// Templates describe targets of webhooks; nil: there are none.
+	Templates WebhookTemplates
+	// Deliveries knows what became of the events that integrations deliver.
+	Deliveries Deliveries
 	// GatewayStats gives the connection of a radio gateway; false if it is not connected.
 	GatewayStats func(messages.EUI64) (v3.GatewayConnectionStats, bool)
 	// DeleteApplicationData forgets what lives outside the registry beside sessions: events and cursors. It is called before the application
@@ -63,6 +73,11 @@ type Config struct {
 	Cluster func(context.Context) messages.ClusterStatus
 	Input   v3.Input // how wrong input is taken
 	NetID   [3]byte  // of the network
+	// EventLog is what the event stream reads, Watch tells it of changes: it calls fn, which does not block, after each write of the registry until cancel
+	// is called. Origin names this node in events.
+	EventLog EventLog
+	Watch    func(fn func(messages.Change)) (cancel func())
+	Origin   string
 	// DevAddrs gives the addresses of a device's sessions, from memory.
 	DevAddrs func(messages.DeviceID) []messages.DevAddr
 	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
@@ -82,6 +97,12 @@ type Server struct {
 	metrics  *metrics
 	attempts *attempts
 	locks    locks
+
+	openAPI    openAPI
+	streams    atomic.Int64
+	heartbeat  time.Duration // of event streams
+	closing    context.Context
+	endStreams context.CancelFunc
 
 	echo     *echo.Echo
 	http     *http.Server
@@ -123,8 +144,9 @@ func newServer(cfg Config) (*Server, error) {
 	setDefaults(&cfg)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("component", "rest"), metrics: newMetrics(cfg.Registerer), attempts: newAttempts(time.Now),
-		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}),
+		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}), heartbeat: eventHeartbeat,
 	}
+	s.closing, s.endStreams = context.WithCancel(context.Background())
 	s.echo = echo.New()
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be made up
 	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
@@ -156,11 +178,23 @@ func setDefaults(cfg *Config) {
 	if cfg.IntegrationHealth == nil {
 		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }
 	}
+	if cfg.Templates == nil {
+		cfg.Templates = noTemplates{}
+	}
+	if cfg.Deliveries == nil {
+		cfg.Deliveries = noDeliveries{}
+	}
 	if cfg.GatewayStats == nil {
 		cfg.GatewayStats = func(messages.EUI64) (v3.GatewayConnectionStats, bool) { return v3.GatewayConnectionStats{}, false }
 	}
 	if cfg.DeleteApplicationData == nil {
 		cfg.DeleteApplicationData = func(context.Context, string) error { return nil }
+	}
+	if cfg.EventLog == nil {
+		cfg.EventLog = emptyLog{}
+	}
+	if cfg.Watch == nil {
+		cfg.Watch = func(func(messages.Change)) func() { return func() {} }
 	}
 	if cfg.DevAddrs == nil {
 		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
@@ -186,6 +220,7 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Close stops taking requests and waits for those that run, until ctx ends; then it breaks them off. It may be called again.
 func (s *Server) Close(ctx context.Context) error {
 	s.once.Do(func() {
+		s.endStreams()
 		if s.closeErr = s.http.Shutdown(ctx); s.closeErr != nil {
 			_ = s.http.Close()
 		}

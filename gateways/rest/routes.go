@@ -33,8 +33,25 @@ var (
 func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
-		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(), fleetRoutes(),
+		applicationRoutes(),
+		deviceRoutes(),
+		trafficRoutes(),
+		integrationRoutes(),
+		signingRoutes(),
+		templateRoutes(),
+		deliveryRoutes(),
+		gatewayRoutes(),
+		searchRoutes(),
+		batchRoutes(),
+		accountRoutes(),
+		activationRoutes(),
+		networkRoutes(),
+		unavailableRoutes(),
+		eventRoutes(),
+		qrCodeRoutes(),
+		claimRoutes(),
+		historyRoutes(), fleetRoutes(),
+		deviceRepositoryRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
@@ -52,6 +69,7 @@ func serverRoutes() []route {
 		{http.MethodGet, "/readyz", public, (*Server).ready},
 		{http.MethodHead, "/readyz", public, (*Server).ready},
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
+		{http.MethodGet, prefix + "/openapi.json", public, (*Server).describe},
 		{http.MethodGet, prefix + "/cluster", admin("cluster"), (*Server).cluster},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
 	}

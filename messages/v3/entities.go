@@ -117,6 +117,7 @@ type EndDevice struct {
 	ClaimAuthenticationCode  json.RawMessage     `json:"claim_authentication_code,omitempty"`
 	LoRaAllianceProfileIDs   json.RawMessage     `json:"lora_alliance_profile_ids,omitempty"`
 	Picture                  json.RawMessage     `json:"picture,omitempty"`
+	ClaimedFrom              *EndDeviceIDs       `json:"claimed_from,omitempty"` // additive, output only: what the device was before it was claimed
 
 	// NS
 	FrequencyPlanID   string       `json:"frequency_plan_id,omitempty"`

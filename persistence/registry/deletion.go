@@ -67,7 +67,7 @@ func (r *Registry) markDeleting(ctx context.Context, id string) error {
 }
 
 func (r *Registry) eraseListed(ctx context.Context, id string) error {
-	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub, messages.KindDevice} {
+	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub, messages.KindMQTTSession, messages.KindDevice} {
 		for more := true; more; {
 			_, err := retry(ctx, func() (struct{}, error) {
 				docs, err := r.store.ListDocuments(ctx, kind, id+".", "", pageSize)
