@@ -189,7 +189,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			Frequency: 868100000, Timestamp: 4_000_000_000, Time: now, EnableCRC: true},
 		Rx: []messages.RxMetadata{
 			{GatewayID: "gw", GatewayEUI: messages.EUI64{1, 2}, AntennaIndex: 1, Time: now, GPSTime: now, Timestamp: 7, FineTimestamp: 8, HasFineTimestamp: true, EncryptedFineTime: []byte{1},
-				EncryptedFineTimeKey: "k", RSSI: -50, ChannelRSSI: -51, SignalRSSI: &rssi, SNR: -7.5, FrequencyOffset: -3, HoppingWidth: 2, ChannelIndex: 5,
+				EncryptedFineTimeKey: "k", RSSI: -50, ChannelRSSI: -51, SignalRSSI: &rssi, RSSIStandardDeviation: 1.5, SNR: -7.5, FrequencyOffset: -3, HoppingWidth: 2, ChannelIndex: 5,
 				Location: &messages.Location{Latitude: 1.5, Longitude: -2.5, Altitude: 3, Accuracy: 4, Source: "SOURCE_GPS"}, ReceivedAt: now, UplinkToken: []byte{9}, Board: 1, RFChain: 2, Node: "n1"},
 			{GatewayEUI: messages.EUI64{3}},
 		},

@@ -36,7 +36,8 @@ var (
 type rig struct {
 	t       *testing.T
 	store   *memory.Store
-	failing bool // commits fail
+	failing bool              // commits fail
+	decoded *messages.Decoded // of every uplink; nil: the number of its bytes
 	kek     *keywrap.KEK
 	change  func(*v3.EndDevice) // of what the registry says
 	succeed int                 // so many commits before they fail
@@ -73,6 +74,21 @@ func (r *rig) failAfterCommits(failing bool, commits int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing, r.succeed = failing, commits
+}
+
+// configure changes what the registry says about the device, and has it told.
+func (r *rig) configure(change func(*v3.EndDevice), kek *keywrap.KEK) {
+	r.mu.Lock()
+	r.change, r.kek = change, kek
+	r.mu.Unlock()
+	r.devices.RegistryChanged(messages.Change{Kind: messages.KindDevice, ID: testID.UID()})
+	synctest.Wait()
+}
+
+// settle lets the window of what was heard pass.
+func (r *rig) settle() {
+	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 func (r *rig) LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error) {
@@ -114,6 +130,9 @@ func (r *rig) DeviceByEUI(messages.EUI64, messages.EUI64) (messages.DeviceID, bo
 func (r *rig) DecodeUplink(_ context.Context, _ messages.Formatter, in messages.DecodeInput) (messages.Decoded, error) {
 	if in.FPort == 99 {
 		return messages.Decoded{}, messages.Invalid("formatter_script", "script says no")
+	}
+	if r.decoded != nil {
+		return *r.decoded, nil
 	}
 	return messages.Decoded{Data: json.RawMessage(`{"n":` + strconv.Itoa(len(in.Bytes)) + `}`), Warnings: []string{"careful"}}, nil
 }
@@ -247,6 +266,24 @@ func TestCopiesWithinTheWindowAreOneEvent(t *testing.T) {
 		}
 		if string(m.DecodedPayload) != `{"n":1}` || m.DecodedPayloadWarnings[0] != "careful" || m.Attributes["floor"] != "3" || m.ConsumedAirtime == 0 {
 			t.Fatalf("got %s, %v, %v", m.DecodedPayload, m.DecodedPayloadWarnings, m.Attributes)
+		}
+	})
+}
+
+func TestSettingsMayChangeWhileCopiesAreCollected(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.hear(phy(1, 2, false, 0xab), 1, 1000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.devices.RegistryChanged(messages.Change{Kind: messages.KindLink, ID: "app"})
+		r.settle()
+		r.wantTypes(messages.EventUplink)
+		skip := v3.BoolValue(true)
+		r.hear(phy(2, 2, false, 0xab), 2, 5000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.configure(func(dev *v3.EndDevice) { dev.SkipPayloadCryptoOverride = &skip }, nil)
+		r.settle()
+		if m := r.wantTypes(messages.EventUplink, messages.EventUplink)[1].UplinkMessage; m.DecodedPayload != nil || string(m.FRMPayload) == "\xab" {
+			t.Fatalf("%+v", m)
 		}
 	})
 }

@@ -90,7 +90,7 @@ func (f *fakeDevices) QueueDownlinks(_ context.Context, id messages.DeviceID, it
 	items = slices.Clone(items)
 	for i := range items {
 		f.made++
-		items[i].ID = "item" + strconv.Itoa(f.made)
+		items[i].ID = "ITEM" + strconv.Itoa(f.made) // ids of the server are ULIDs, in upper case
 	}
 	return items, f.push(method, id, items, replace)
 }

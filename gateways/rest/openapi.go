@@ -34,6 +34,9 @@ func operations() map[string]operation {
 		gatewayOperations(),
 		networkOperations(),
 		claimOperations(),
+		deliveryOperations(),
+		historyOperations(),
+		deviceRepositoryOperations(),
 		fleetOperations(),
 		unavailableOperations(),
 	} {
@@ -67,14 +70,18 @@ var queries = map[string]string{
 	"base_frequency":       "Only plans around this frequency, in MHz.",
 	"band_id":              "Only those of this band.",
 	"correlation_id":       "The correlation id to look for.",
-	"limit#history":        "Events at most; all if it is left out.",
-	"order#history":        "received_at, the oldest first; or -received_at.",
-	"after":                "Only events after this time, RFC 3339.",
-	"before":               "Only events before this time, RFC 3339.",
-	"last":                 "Only events of this time until now, such as 90s, 30m or 24h.",
-	"f_port":               "Only events about this FPort.",
-	"continuation_token":   "X-Continuation-Token of the answer before: goes on behind it.",
-	"format#history":       "json or csv.",
+	"outcome":              "delivered, failed or dead_letter.",
+	"device_id":            "Only those of this device.",
+	"event_id":             "Only those of this event.",
+	"type":                 "Only those of this type, e.g. uplink_message.",
+	"after":                "Only those after this time, e.g. 2026-01-01T00:00:00Z.",
+	"before":               "Only those before this time, e.g. 2026-01-01T00:00:00Z.",
+	"all":                  "true: all of them.",
+	"last":                 "Only those of the last hours: a duration such as 24h.",
+	"f_port":               "Only uplinks with this FPort.",
+	"format":               "json: a line for each message; csv: a table, also with Accept: text/csv.",
+	"continuation_token":   "What the page before gave, to go on after it.",
+	"search":               "Words that the names have.",
 	"format#import":        "the-things-stack, the-things-stack-csv, chirpstack or lorikeet; found out by the file if it is left out.",
 	"on_conflict":          "What becomes of a device that is there: fail, skip or update.",
 	"dry_run":              "true: only say what would happen.",
@@ -179,7 +186,7 @@ func (op operation) describe(r route, s *schemas) tree {
 func operationID(r route) string {
 	words := strings.FieldsFunc(r.name(), func(c rune) bool { return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9') })
 	id := strings.ToLower(words[0]) + "_" + strings.Join(words[1:], "_")
-	if strings.HasSuffix(r.path, "/") && len(words) > 1 { // an empty last parameter
+	if strings.HasSuffix(r.name(), "/") && len(words) > 1 { // a path of its own, with an empty last part
 		id += "_"
 	}
 	return id

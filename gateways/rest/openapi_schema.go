@@ -39,6 +39,11 @@ func extended[T any](more tree) shape {
 	}
 }
 
+// holding is {"<name>":…} of a T.
+func holding[T any](name string) shape {
+	return func(s *schemas) any { return object(tree{name: one[T]()(s)}) }
+}
+
 // listOf is {"<member>":[…]} of what item describes.
 func listOf(member string, item shape) shape {
 	return func(s *schemas) any {
@@ -156,7 +161,7 @@ var open = []reflect.Type{reflect.TypeFor[v3.MACSettings]()}
 func (s *schemas) properties(t reflect.Type) tree {
 	out := tree{}
 	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":
 			inner := f.Type
@@ -166,6 +171,8 @@ func (s *schemas) properties(t reflect.Type) tree {
 			for n, schema := range s.properties(inner) {
 				out[n] = schema
 			}
+		case name != "" && strings.Contains(options, "string"): // 64-bit integers
+			out[name] = tree{"type": "string"}
 		case name != "" && name != "-":
 			out[name] = s.schema(f.Type)
 		}
