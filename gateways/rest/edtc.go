@@ -29,8 +29,12 @@ var templateFormats = map[devicefile.Format]templateFormat{
 	devicefile.ChirpStack: {"ChirpStack JSON", "File containing end devices as the API of ChirpStack v4 gives them, with keys and activations.", []string{".json", ".csv"}},
 }
 
+type templateFormatsBody struct {
+	Formats map[devicefile.Format]templateFormat `json:"formats"`
+}
+
 func (s *Server) listTemplateFormats(c *call) error {
-	return c.JSON(http.StatusOK, map[string]any{"formats": templateFormats})
+	return c.JSON(http.StatusOK, templateFormatsBody{templateFormats})
 }
 
 // template is a device that a client may complete and create.
@@ -39,7 +43,13 @@ type template struct {
 	FieldMask v3.FieldMask    `json:"field_mask"`
 }
 
-type convertRequest struct {
+// templateLine is a line of an answer with templates.
+type templateLine struct {
+	Result template `json:"result"`
+}
+
+// convertBody is a file of devices.
+type convertBody struct {
 	FormatID devicefile.Format `json:"format_id"`
 	Data     v3.Bytes          `json:"data"`
 }
@@ -57,7 +67,7 @@ func (s *Server) convertTemplates(c *call) error {
 	if raw, err = settleBody(raw); err != nil {
 		return err
 	}
-	body, _, err := decodeValue[convertRequest]("", raw)
+	body, _, err := decodeValue[convertBody]("", raw)
 	if err != nil {
 		return err
 	}
@@ -104,7 +114,7 @@ func writeTemplate(to *bytes.Buffer, device json.RawMessage) error {
 	if t.EndDevice, err = json.Marshal(known); err != nil {
 		return err
 	}
-	line, err := json.Marshal(map[string]template{"result": t})
+	line, err := json.Marshal(templateLine{t})
 	to.Write(append(line, '\n'))
 	return err
 }

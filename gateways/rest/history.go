@@ -39,7 +39,7 @@ func historyRoutes() []route {
 		storage := scope + "/packages/storage"
 		out = append(out,
 			route{http.MethodGet, storage, readTraffic, (*Server).readHistory},
-			route{http.MethodGet, storage + "/", readTraffic, (*Server).readHistory},
+			route{http.MethodGet, storage + "/", readTraffic, (*Server).readHistory}, // as clients write an empty type
 			route{http.MethodGet, storage + "/:type", readTraffic, (*Server).readHistory},
 			route{http.MethodGet, storage + "/count", readTraffic, (*Server).countHistory},
 			route{http.MethodGet, storage + "/:type/count", readTraffic, (*Server).countHistory},

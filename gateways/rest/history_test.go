@@ -210,6 +210,9 @@ func TestHistoryAsCSV(t *testing.T) {
 			t.Errorf("%s is %q, want %q", column, got, want)
 		}
 	}
+	if zero := strings.Split(rowOfFirstFrame(t), ","); zero[6] != "0" {
+		t.Errorf("an uplink with FCntUp 0 is %q", zero)
+	}
 	if at(2, "type") != "join_accept" || at(2, "f_port") != "" || at(2, "decoded_payload.temperature") != "" {
 		t.Errorf("the join is %v", rows[2])
 	}
@@ -268,4 +271,12 @@ func TestHistoryIsStreamed(t *testing.T) {
 	} else {
 		r.fails(400, "invalid_limit")
 	}
+}
+
+// rowOfFirstFrame is the row of an uplink whose counter is 0.
+func rowOfFirstFrame(t *testing.T) string {
+	t.Helper()
+	d, log := historyDoor(t)
+	keep(t, log, "dev-1", 1, messages.EventUplink, `{"f_port":2}`)
+	return strings.Split(d.do("GET", "/as/applications/app1/packages/storage?format=csv", nil).is(200).Body, "\n")[1]
 }

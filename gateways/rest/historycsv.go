@@ -173,6 +173,9 @@ func rowOf(e messages.Event) historyRow {
 	if e.Type == messages.EventUplinkNormalized {
 		b.Decoded = b.Normalized
 	}
+	if b.FCnt == nil && (e.Type == messages.EventUplink || e.Type == messages.EventUplinkNormalized) {
+		b.FCnt = new(v3.Uint32) // zeros are left out of events
+	}
 	row := historyRow{decoded: map[string]any{}}
 	if members, err := decodeTree(b.Decoded); err == nil {
 		flatten(row.decoded, "", members)

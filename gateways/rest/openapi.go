@@ -36,8 +36,8 @@ func operations() map[string]operation {
 		claimOperations(),
 		deliveryOperations(),
 		historyOperations(),
-		fleetOperations(),
 		deviceRepositoryOperations(),
+		fleetOperations(),
 		unavailableOperations(),
 	} {
 		maps.Copy(all, part)
@@ -51,7 +51,7 @@ var (
 	paged   = []string{"field_mask", "limit", "page", "order"}
 )
 
-// queries describe parameters of the query.
+// queries describe parameters of the query. A name that means something else on some routes has a # and a word there.
 var queries = map[string]string{
 	"field_mask":           "The fields to show, with commas between and dots for members: name,session.dev_addr. Without it ids and times are shown.",
 	"limit":                "Entries on a page: 1 to 1000, 100 if it is left out.",
@@ -79,15 +79,16 @@ var queries = map[string]string{
 	"all":                  "true: all of them.",
 	"last":                 "Only those of the last hours: a duration such as 24h.",
 	"f_port":               "Only uplinks with this FPort.",
-	"format":               "Of messages: json, a line for each, or csv, a table, also with Accept: text/csv. Of an import: what the file is, if its contents don't tell.",
+	"format":               "json: a line for each message; csv: a table, also with Accept: text/csv.",
 	"continuation_token":   "What the page before gave, to go on after it.",
-	"on_conflict":          "What becomes of a row whose device exists: fail, skip or update.",
-	"dry_run":              "true: every row is checked, and nothing is written.",
-	"frequency_plan_id":    "The frequency plan of rows that name none.",
-	"lorawan_version":      "The version of rows that name none, e.g. MAC_V1_0_3.",
-	"lorawan_phy_version":  "The version of the regional parameters of rows that name none.",
-	"plain":                "true: the keys are readable in what comes.",
 	"search":               "Words that the names have.",
+	"format#import":        "the-things-stack, the-things-stack-csv, chirpstack or lorikeet; found out by the file if it is left out.",
+	"on_conflict":          "What becomes of a device that is there: fail, skip or update.",
+	"dry_run":              "true: only say what would happen.",
+	"frequency_plan_id":    "For devices of which the file does not say it.",
+	"lorawan_version":      "For devices of which the file does not say it.",
+	"lorawan_phy_version":  "For devices of which the file does not say it.",
+	"plain":                "true: not sealed, with all keys in clear.",
 }
 
 // listing adds names to the parameters of a list.
@@ -161,7 +162,8 @@ func (op operation) describe(r route, s *schemas) tree {
 		params = append(params, tree{"name": m[1], "in": "path", "required": true, "schema": tree{"type": "string"}})
 	}
 	for _, name := range op.query {
-		params = append(params, tree{"name": name, "in": "query", "description": queries[name], "schema": tree{"type": "string"}})
+		plain, _, _ := strings.Cut(name, "#")
+		params = append(params, tree{"name": plain, "in": "query", "description": queries[name], "schema": tree{"type": "string"}})
 	}
 	media := op.media
 	if media == "" {

@@ -163,8 +163,6 @@ func (s *schemas) properties(t reflect.Type) tree {
 	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case slices.Contains(strings.Split(options, ","), "string"): // a number as a string
-			out[name] = known[reflect.TypeFor[v3.Int64]()]
 		case f.Anonymous && name == "":
 			inner := f.Type
 			if inner.Kind() == reflect.Pointer {

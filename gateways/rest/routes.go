@@ -51,8 +51,8 @@ func routes() []route {
 		qrCodeRoutes(),
 		claimRoutes(),
 		historyRoutes(),
-		deviceRepositoryRoutes(),
 		fleetRoutes(),
+		deviceRepositoryRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
