@@ -55,7 +55,7 @@ func (r *rig) stale(t *testing.T) (node *elsewhere, radio *radioSilence, made fu
 	n := 0
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	cfg := &DeviceConfig{
-		Store: r, Registry: r, Formatters: r, Index: cluster.NewDirectory(), Router: func() Router { return node }, Transmitter: radio, Random: r, Regions: NewRegions(),
+		Store: r, Registry: r, Formatters: r, Index: cluster.NewDirectory(), Router: func() Router { return node }, Transmitter: radio, Random: r, Regions: NewRegions(), Activations: r,
 		DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil),
 	}
 	node.Local = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor {
@@ -195,15 +195,18 @@ func TestCodecRoundTrip(t *testing.T) {
 		},
 	}
 	item := messages.Downlink{ID: "01", FPort: 3, FRMPayload: []byte{1}, DecodedPayload: []byte(`{"a":1}`), DecodedWarnings: []string{"w"}, Confirmed: true, Priority: 3,
-		ClassBC: []byte(`{"x":1}`), CorrelationIDs: []string{"c"}, MaxAttempts: 2, Attempt: 1, FCnt: 7, SessionKeyID: []byte{4}}
+		ClassBC: []byte(`{"x":1}`), CorrelationIDs: []string{"c"}, MaxAttempts: 2, Attempt: 1, FCnt: 7, SessionKeyID: []byte{4}, Encrypted: true, TimeToLive: time.Minute, ExpiresAt: now.UTC(), AbsoluteTime: now.UTC(),
+		Status: messages.DownlinkInFlight}
 	up := v3.ApplicationUp{UplinkMessage: &v3.UplinkMessage{FPort: 1, FRMPayload: []byte{5}}}
 	c := Codec{}
 	for _, m := range []any{
 		&DeliverFrame{Frame: frame}, &DeliverFrame{Frame: frame, Join: true}, &DeliverFrame{Frame: messages.Frame{PHYPayload: []byte{1}, Rx: []messages.RxMetadata{{}}}},
 		transmission{device.ReportTransmission{SessionSeq: 1, FCnt: 2, Err: messages.TxTooLate, Missed: true, Now: now, IDs: []string{"i"}}},
-		device.PushDownlinks{Items: []messages.Downlink{item, {}}, Replace: true, Now: now, IDs: []string{"i"}, Random: "r"},
+		device.PushDownlinks{Items: []messages.Downlink{item, {}}, Replace: true, Now: now, IDs: []string{"i"}, Random: "r", MoreItems: 1, MoreBytes: 2},
+		device.CancelDownlinks{Items: []string{"a", "b"}, Now: now, IDs: []string{"i"}, Random: "r"},
 		device.FailDownlinks{Items: []messages.Downlink{item}, Reason: messages.Invalid("bad", "bad %d", 1), Now: now, IDs: []string{"i"}, Random: "r"},
-		device.SetSession{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, KeyID: []byte{3}, HasFCntUp: true, LastFCntUp: 4, LastFCntDown: 5, Now: now, Random: "r"},
+		device.SetSession{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, KeyID: []byte{3}, HasFCntUp: true, LastFCntUp: 4, LastFCntDown: 5, Now: now, IDs: []string{"i"}, Random: "r"},
+		device.Restore{From: device.State{Session: &device.Session{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, LastFCntUp: 3}, UsedDevNonces: []byte{0, 1}, LastJoinNonce: 4}, FCntDownStep: 5, Now: now.UTC(), Random: "r"},
 		device.Reset{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, simulate{up},
 	} {
 		kind, body, err := c.Encode(m)
@@ -228,12 +231,13 @@ func TestCodecRoundTrip(t *testing.T) {
 	if _, err := c.Decode("from_the_future", nil); messages.CodeOf(err) != messages.CodeUnavailable {
 		t.Errorf("unknown kind: %v", err)
 	}
-	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindSetSession, kindSimulate} {
+	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindRestore} {
 		if _, err := c.Decode(kind, []byte("\xff\xff")); messages.CodeOf(err) != messages.CodeInvalid {
 			t.Errorf("malformed %s: %v", kind, err)
 		}
 	}
-	for kind, value := range map[string]any{kindQueue: []messages.Downlink{item}, kindState: v3.EndDevice{LoRaWANVersion: "x"}, kindPush: nil} {
+	for kind, value := range map[string]any{kindQueue: []messages.Downlink{item}, kindState: v3.EndDevice{LoRaWANVersion: "x"}, kindPush: nil,
+		kindCancel: map[string]*messages.Error{"a": messages.NotFound("downlink_not_found", "not there")}} {
 		body, err := c.EncodeAnswer(kind, value)
 		if err != nil {
 			t.Fatal(err)

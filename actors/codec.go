@@ -24,6 +24,7 @@ const (
 	kindReload       = "reload"
 	kindPush         = "push"
 	kindFail         = "fail"
+	kindCancel       = "cancel"
 	kindSetSession   = "set_session"
 	kindReset        = "reset"
 	kindQueue        = "queue"
@@ -31,6 +32,7 @@ const (
 	kindSimulate     = "simulate"
 	kindDelete       = "delete"
 	kindForget       = "forget"
+	kindRestore      = "restore"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -44,17 +46,26 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 	case transmission:
 		kind, m = kindTransmission, &wire.TransmissionReport{SessionSeq: c.SessionSeq, FCnt: c.FCnt, Result: string(c.Err), Missed: c.Missed, Now: unixNano(c.Now), CorrelationIds: c.IDs}
 	case device.PushDownlinks:
-		kind = kindPush
-		m, err = wireDownlinks(c.Items, c.Replace, c.Now, c.IDs, c.Random, nil)
+		var w *wire.Downlinks
+		if w, err = wireDownlinks(c.Items, c.Replace, c.Now, c.IDs, c.Random, nil); err == nil {
+			w.MoreItems, w.MoreBytes = uint32(c.MoreItems), uint64(c.MoreBytes)
+		}
+		kind, m = kindPush, w
+	case device.CancelDownlinks:
+		kind, m = kindCancel, &wire.CancelDownlinks{Ids: c.Items, Now: unixNano(c.Now), CorrelationIds: c.IDs, Random: c.Random}
 	case device.FailDownlinks:
 		kind = kindFail
 		m, err = wireDownlinks(c.Items, false, c.Now, c.IDs, c.Random, c.Reason)
 	case device.SetSession:
 		kind, m = kindSetSession, &wire.SetSession{SessionKeyId: c.KeyID, DevAddr: c.DevAddr[:], NwkSKey: keyBytes(c.NwkSKey), AppSKey: keyBytes(c.AppSKey),
-			LastFCntUp: c.LastFCntUp, HasFCntUp: c.HasFCntUp, LastFCntDown: c.LastFCntDown, Now: unixNano(c.Now), Random: c.Random}
+			LastFCntUp: c.LastFCntUp, HasFCntUp: c.HasFCntUp, LastFCntDown: c.LastFCntDown, Now: unixNano(c.Now), Random: c.Random,
+			CorrelationIds: c.IDs}
 	case simulate:
 		body, err = json.Marshal(c.up)
 		return kindSimulate, body, err
+	case device.Restore:
+		body, err = encodeRestore(c)
+		return kindRestore, body, err
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -93,6 +104,12 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, err
 		}
 		return transmission{device.ReportTransmission{SessionSeq: r.SessionSeq, FCnt: r.FCnt, Err: messages.TxError(r.Result), Missed: r.Missed, Now: timeOf(r.Now), IDs: r.CorrelationIds}}, nil
+	case kindCancel:
+		c, err := parse(body, &wire.CancelDownlinks{})
+		if err != nil {
+			return nil, err
+		}
+		return device.CancelDownlinks{Items: c.Ids, Now: timeOf(c.Now), IDs: c.CorrelationIds, Random: c.Random}, nil
 	case kindPush, kindFail:
 		return decodeDownlinks(kind, body)
 	case kindSetSession:
@@ -100,7 +117,8 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		out := device.SetSession{KeyID: s.SessionKeyId, LastFCntUp: s.LastFCntUp, HasFCntUp: s.HasFCntUp, LastFCntDown: s.LastFCntDown, Now: timeOf(s.Now), Random: s.Random}
+		out := device.SetSession{KeyID: s.SessionKeyId, LastFCntUp: s.LastFCntUp, HasFCntUp: s.HasFCntUp, LastFCntDown: s.LastFCntDown, Now: timeOf(s.Now), Random: s.Random,
+			IDs: s.CorrelationIds}
 		copy(out.DevAddr[:], s.DevAddr)
 		copy(out.NwkSKey[:], s.NwkSKey)
 		copy(out.AppSKey[:], s.AppSKey)
@@ -111,6 +129,8 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 			return nil, malformed(err)
 		}
 		return simulate{up}, nil
+	case kindRestore:
+		return decodeRestore(body)
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil
@@ -134,6 +154,8 @@ func (Codec) EncodeAnswer(kind string, value any) ([]byte, error) {
 			return nil, err
 		}
 		return proto.Marshal(m)
+	case kindCancel:
+		return encodeRefused(value)
 	case kindState:
 		return json.Marshal(value)
 	}
@@ -149,6 +171,8 @@ func (Codec) DecodeAnswer(kind string, body []byte) (any, error) {
 			return nil, err
 		}
 		return downlinksOf(m)
+	case kindCancel:
+		return decodeRefused(body)
 	case kindState:
 		var out v3.EndDevice
 		if err := json.Unmarshal(body, &out); err != nil {
@@ -169,11 +193,12 @@ func decodeDownlinks(kind string, body []byte) (any, error) {
 		return nil, err
 	}
 	if kind == kindPush {
-		return device.PushDownlinks{Items: items, Replace: m.Replace, Now: timeOf(m.Now), IDs: m.CorrelationIds, Random: m.Random}, nil
+		return device.PushDownlinks{Items: items, Replace: m.Replace, Now: timeOf(m.Now), IDs: m.CorrelationIds, Random: m.Random,
+			MoreItems: int(m.MoreItems), MoreBytes: int(m.MoreBytes)}, nil
 	}
 	reason := messages.Errorf(messages.CodeInternal, "internal", "internal error")
 	if r := m.Reason; r != nil {
-		reason = &messages.Error{Code: messages.Code(r.Code), Name: r.Name, Message: r.Message}
+		reason = errorOf(r)
 	}
 	return device.FailDownlinks{Items: items, Reason: reason, Now: timeOf(m.Now), IDs: m.CorrelationIds, Random: m.Random}, nil
 }
@@ -181,7 +206,7 @@ func decodeDownlinks(kind string, body []byte) (any, error) {
 func wireDownlinks(items []messages.Downlink, replace bool, now time.Time, ids []string, random string, reason *messages.Error) (*wire.Downlinks, error) {
 	out := &wire.Downlinks{Replace: replace, Now: unixNano(now), CorrelationIds: ids, Random: random}
 	if reason != nil {
-		out.Reason = &wire.Error{Code: int32(reason.Code), Name: reason.Name, Message: reason.Message}
+		out.Reason = wireError(reason)
 	}
 	for i := range items {
 		b, err := json.Marshal(&items[i])
@@ -201,6 +226,41 @@ func downlinksOf(m *wire.Downlinks) ([]messages.Downlink, error) {
 		}
 	}
 	return out, nil
+}
+
+func wireError(e *messages.Error) *wire.Error {
+	return &wire.Error{Code: int32(e.Code), Name: e.Name, Message: e.Message}
+}
+
+func errorOf(e *wire.Error) *messages.Error {
+	return &messages.Error{Code: messages.Code(e.GetCode()), Name: e.GetName(), Message: e.GetMessage()}
+}
+
+func encodeRefused(value any) ([]byte, error) {
+	refused, ok := value.(map[string]*messages.Error)
+	if !ok {
+		return nil, fmt.Errorf("answer to %s is a %T", kindCancel, value)
+	}
+	out := &wire.CancelledDownlinks{}
+	for id, reason := range refused {
+		out.Ids, out.Reasons = append(out.Ids, id), append(out.Reasons, wireError(reason))
+	}
+	return proto.Marshal(out)
+}
+
+func decodeRefused(body []byte) (any, error) {
+	m, err := parse(body, &wire.CancelledDownlinks{})
+	if err != nil {
+		return nil, err
+	}
+	if len(m.Ids) != len(m.Reasons) {
+		return nil, malformed(fmt.Errorf("%d ids with %d reasons", len(m.Ids), len(m.Reasons)))
+	}
+	refused := make(map[string]*messages.Error, len(m.Ids))
+	for i, id := range m.Ids {
+		refused[id] = errorOf(m.Reasons[i])
+	}
+	return refused, nil
 }
 
 func parse[M proto.Message](body []byte, m M) (M, error) {

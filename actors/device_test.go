@@ -19,6 +19,7 @@ import (
 	"lorikeet/cluster"
 	"lorikeet/messages"
 	"lorikeet/messages/frame"
+	"lorikeet/messages/keywrap"
 	v3 "lorikeet/messages/v3"
 	"lorikeet/persistence/memory"
 )
@@ -35,10 +36,14 @@ type rig struct {
 	t       *testing.T
 	store   *memory.Store
 	failing bool // commits fail
+	kek     *keywrap.KEK
+	change  func(*v3.EndDevice) // of what the registry says
+	succeed int                 // so many commits before they fail
 	router  *cluster.Local
 	devices *Devices
 	ingress *Ingress
 	metrics *Metrics
+	restart func() // after router.Stop: all actors anew
 
 	mu      sync.Mutex
 	sent    []*device.Transmit
@@ -48,12 +53,24 @@ type rig struct {
 
 func (r *rig) Commit(ctx context.Context, c messages.Commit) (messages.Revision, error) {
 	r.mu.Lock()
-	failing := r.failing
+	failing := r.failing && r.succeed == 0
+	r.succeed = max(r.succeed, 1) - 1
 	r.mu.Unlock()
 	if failing {
 		return 0, messages.Errorf(messages.CodeUnavailable, "disk_full", "disk is full")
 	}
 	return r.store.Commit(ctx, c)
+}
+
+// fail makes commits fail, or succeed again.
+func (r *rig) fail(failing bool) { r.failAfterCommits(failing, 0) }
+
+func (r *rig) failAfter(commits int) { r.failAfterCommits(true, commits) }
+
+func (r *rig) failAfterCommits(failing bool, commits int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing, r.succeed = failing, commits
 }
 
 func (r *rig) LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error) {
@@ -73,9 +90,18 @@ func (r *rig) Device(_ context.Context, id messages.DeviceID) (v3.EndDevice, err
 	dev := v3.EndDevice{LoRaWANVersion: "MAC_V1_0_3", FrequencyPlanID: "EU_863_870", Attributes: map[string]string{"floor": "3"},
 		Formatters: &v3.Formatters{UpFormatter: messages.FormatterLua, DownFormatter: messages.FormatterLua}}
 	dev.IDs.DeviceID, dev.IDs.ApplicationIDs.ApplicationID = id.DeviceID, id.ApplicationID
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.change != nil {
+		r.change(&dev)
+	}
 	return dev, nil
 }
 func (r *rig) Link(context.Context, string) (v3.Link, error) { return v3.Link{}, nil }
+func (r *rig) ActivationSettings(context.Context, string) (v3.ActivationSettings, error) {
+	return v3.ActivationSettings{}, nil
+}
+func (r *rig) WrappingKEK(context.Context, v3.EndDevice) (*keywrap.KEK, error) { return r.kek, nil }
 func (r *rig) DeviceByEUI(messages.EUI64, messages.EUI64) (messages.DeviceID, bool) {
 	return messages.DeviceID{}, false
 }
@@ -122,12 +148,15 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 		system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 		directory := cluster.NewDirectory()
 		cfg := &DeviceConfig{
-			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(),
+			Store: r, Registry: r, Formatters: r, Index: directory, Router: func() Router { return r.router }, Transmitter: r, Random: r, Regions: NewRegions(), Activations: r,
 			DeduplicationWindow: 200 * time.Millisecond, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: r.metrics,
 		}
-		r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
-		r.devices = NewDevices(cfg, r.router)
-		r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now})
+		r.restart = func() {
+			r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
+			r.devices = NewDevices(cfg, r.router)
+			r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now})
+		}
+		r.restart()
 		nwk, app := v3.HexKey(nwkSKey), v3.HexKey(appSKey)
 		ses := v3.Session{DevAddr: &addr}
 		ses.Keys.FNwkSIntKey, ses.Keys.AppSKey = &v3.KeyEnvelope{Key: &nwk}, &v3.KeyEnvelope{Key: &app}

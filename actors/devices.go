@@ -2,10 +2,6 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"slices"
-	"time"
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
@@ -20,88 +16,6 @@ type Devices struct {
 
 // NewDevices gives the doors' view of the devices behind router.
 func NewDevices(cfg *DeviceConfig, router Router) *Devices { return &Devices{cfg: cfg, router: router} }
-
-// PushDownlinks appends to a device's queue. Items with a decoded payload and no raw one are encoded first; if one fails, none is queued.
-func (d *Devices) PushDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error {
-	return d.push(ctx, id, items, false)
-}
-
-// ReplaceDownlinks replaces a device's queue; no items clears it.
-func (d *Devices) ReplaceDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error {
-	return d.push(ctx, id, items, true)
-}
-
-func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messages.Downlink, replace bool) error {
-	dev, err := d.cfg.Registry.Device(ctx, id)
-	if err != nil {
-		return err
-	}
-	if len(items) == 0 && !replace {
-		return nil
-	}
-	link, err := d.cfg.Registry.Link(ctx, id.ApplicationID)
-	if err != nil {
-		return err
-	}
-	now := d.cfg.Clock()
-	items = slices.Clone(items)
-	for i := range items {
-		if err := d.encode(ctx, downFormatter(dev, link), &items[i]); err != nil {
-			return err
-		}
-		items[i].ID = d.cfg.Random.ULID(now)
-	}
-	_, err = d.router.Ask(ctx, id, device.PushDownlinks{
-		Items: items, Replace: replace, Now: now, IDs: []string{"as:downlink:" + d.cfg.Random.ULID(now)}, Random: d.cfg.Random.ULID(now),
-	})
-	return err
-}
-
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, item *messages.Downlink) error {
-	switch {
-	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
-		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock()}); err == nil {
-			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
-		}
-	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
-		if f.Kind == "" {
-			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
-		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort})
-		if err != nil {
-			return err
-		}
-		item.FRMPayload, item.FPort, item.DecodedWarnings = out.Bytes, out.FPort, out.Warnings
-	}
-	return nil
-}
-
-// ListDownlinks gives the queue, the head first.
-func (d *Devices) ListDownlinks(ctx context.Context, id messages.DeviceID) ([]messages.Downlink, error) {
-	out, err := d.router.Ask(ctx, id, readQueue{})
-	if err != nil {
-		return nil, err
-	}
-	return out.([]messages.Downlink), nil
-}
-
-// FailDownlinks publishes downlink_failed for items that a door refused. For a device that does not exist it does nothing.
-func (d *Devices) FailDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink, reason error) error {
-	var e *messages.Error
-	if !errors.As(reason, &e) {
-		e = messages.Errorf(messages.CodeInternal, "internal", "internal error")
-	}
-	now := d.cfg.Clock()
-	items = slices.Clone(items)
-	for i := range items {
-		items[i].ID = d.cfg.Random.ULID(now)
-	}
-	_, err := d.router.Ask(ctx, id, device.FailDownlinks{
-		Items: items, Reason: e, Now: now, IDs: []string{"as:downlink:" + d.cfg.Random.ULID(now)}, Random: d.cfg.Random.ULID(now),
-	})
-	return err
-}
 
 // DeviceState shows what the device's actor owns: sessions with keys and counters, nonces, times.
 func (d *Devices) DeviceState(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error) {
@@ -153,7 +67,7 @@ func (d *Devices) ForgetDevice(ctx context.Context, id messages.DeviceID) error 
 // SimulateUplink publishes a message as if the device had sent it, marked as simulated; session and counters stay.
 func (d *Devices) SimulateUplink(ctx context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	if up.Type() == "" {
-		return messages.Invalid("no_message", `body has no message: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
+		return messages.Invalid("no_message", `body has no message, or several: send for example {"uplink_message":{"f_port":1,"frm_payload":"AQI="}}`)
 	}
 	_, err := d.router.Ask(ctx, id, simulate{up})
 	return err
@@ -170,84 +84,7 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 			}
 			d.router.TellAwake(id.ApplicationID, id.DeviceID, reloadProfile{})
 		}
-	case messages.KindLink:
+	case messages.KindLink, messages.KindActivation:
 		d.router.TellAwake(c.ID, "", forgetProfile{})
 	}
-}
-
-func (d *Device) show() v3.EndDevice {
-	s := d.state
-	out := v3.EndDevice{
-		Session: showSession(s.Session), PendingSession: showSession(s.Pending), LastJoinNonce: v3.Uint32(s.LastJoinNonce),
-		LastDevNonce: v3.Uint32(s.LastDevNonce), LastSeenAt: optionalTime(s.LastSeenAt), ActivatedAt: optionalTime(s.ActivatedAt),
-	}
-	for i := 0; i+1 < len(s.UsedDevNonces); i += 2 {
-		out.UsedDevNonces = append(out.UsedDevNonces, v3.Uint32(s.UsedDevNonces[i])<<8|v3.Uint32(s.UsedDevNonces[i+1]))
-	}
-	if out.Session != nil {
-		for _, item := range d.queue() {
-			out.Session.Queue = append(out.Session.Queue, v3.FromDownlink(item))
-		}
-	}
-	return out
-}
-
-func showSession(s *device.Session) *v3.Session {
-	if s == nil {
-		return nil
-	}
-	out := &v3.Session{DevAddr: &s.DevAddr, LastFCntUp: v3.Uint32(s.LastFCntUp), StartedAt: optionalTime(s.StartedAt)}
-	if s.NextFCntDown > 0 {
-		out.LastNFCntDown, out.LastAFCntDown = v3.Uint32(s.NextFCntDown-1), v3.Uint32(s.NextFCntDown-1)
-	}
-	out.Keys.SessionKeyID = s.KeyID
-	envelope := func(k messages.Key) *v3.KeyEnvelope {
-		if k.IsZero() {
-			return nil
-		}
-		return &v3.KeyEnvelope{Key: (*v3.HexKey)(&k)}
-	}
-	out.Keys.FNwkSIntKey, out.Keys.AppSKey = envelope(s.NwkSKey), envelope(s.AppSKey)
-	return out
-}
-
-// simulate decodes and publishes; nothing of the device changes.
-func (d *Device) simulate(up v3.ApplicationUp) error {
-	now := d.cfg.Clock()
-	up.EndDeviceIDs, up.Simulated, up.ReceivedAt = d.view.ids, true, &now
-	up.CorrelationIDs = append(slices.Clone(up.CorrelationIDs), "as:up:"+d.cfg.Random.ULID(now))
-	var addr messages.DevAddr
-	if s := d.state.Session; s != nil {
-		addr = s.DevAddr
-		up.EndDeviceIDs.DevAddr = &addr
-	}
-	if m := up.UplinkMessage; m != nil {
-		if m.ReceivedAt == nil {
-			m.ReceivedAt = &now
-		}
-		d.decodeSimulated(m, now)
-	}
-	ev, err := d.view.event(up, d.id.UID()+":simulated:"+d.cfg.Random.ULID(now), addr, now)
-	if err != nil {
-		return messages.Invalid("simulated_message", "message can't be published: %w", err)
-	}
-	ctx, cancel := d.context()
-	defer cancel()
-	_, err = d.cfg.Store.Commit(ctx, messages.Commit{Device: d.id, Events: []messages.Event{ev}})
-	return err
-}
-
-func (d *Device) decodeSimulated(m *v3.UplinkMessage, now time.Time) {
-	if len(m.FRMPayload) == 0 || d.decoder.Kind == "" || d.decoder.Kind == messages.FormatterNone {
-		return
-	}
-	ctx, cancel := d.context()
-	defer cancel()
-	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, messages.DecodeInput{Bytes: m.FRMPayload, FPort: uint8(m.FPort), RecvTime: now})
-	if err != nil {
-		m.DecodedPayload, m.DecodeError = nil, err.Error()
-		return
-	}
-	m.DecodedPayload, m.DecodedPayloadWarnings = json.RawMessage(out.Data), out.Warnings
-	m.NormalizedPayload, m.NormalizedPayloadWarnings = out.Normalized, out.NormalizedWarnings
 }

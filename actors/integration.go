@@ -26,6 +26,24 @@ type Integration interface {
 	Close() error
 }
 
+// BatchIntegration is an Integration that can take several events at once and knows the HTTP status of the answer.
+type BatchIntegration interface {
+	Integration
+	// Batch says how many events one request takes at most (1: no batches), and how long one that is not full waits.
+	Batch() (events int, wait time.Duration)
+	// BatchKey is the same for events that may share a request.
+	BatchKey(e messages.LogEntry) string
+	// DeliverBatch is Deliver for events with one BatchKey, of one device in their order: the other system has all of them or none. A request of
+	// several that is refused for good is repeated with each of them alone. status is 0 if there was no answer.
+	DeliverBatch(ctx context.Context, entries []messages.LogEntry) (status int, err error)
+}
+
+// ConnectedIntegration is an Integration that keeps a connection.
+type ConnectedIntegration interface {
+	// Connection must not block.
+	Connection() messages.Connection
+}
+
 // IntegrationLog is the durable log of the applications, and the places of the integrations in it.
 type IntegrationLog interface {
 	// ReadLog gives up to max entries with Seq above after, in order; none at the end of the log.
@@ -64,7 +82,7 @@ const (
 	IntegrationStopped  IntegrationState = "stopped"
 )
 
-// IntegrationStatus is a view of an integration at one moment. Counts are since the start of the server or the last change of its configuration.
+// IntegrationStatus is a view of an integration at one moment. Counts are since this node began to run it.
 type IntegrationStatus struct {
 	State           IntegrationState
 	Cursor          uint64        // everything up to here is settled
@@ -74,10 +92,15 @@ type IntegrationStatus struct {
 	Failed          uint64 // tries that failed
 	DeadLetters     uint64 // events given up
 	Lost            uint64 // events that the log dropped before they were delivered; in a store whose Seqs have gaps, how often that happened
-	FailedAttempts  uint64 // in a row
+	DeadLettersKept int    // that can be listed
+	FailedAttempts  uint64 // in a row, under this configuration
 	LastError       string // at most 1 KiB
+	LastStatus      int    // of HTTP
 	LastFailedAt    time.Time
 	LastDeliveredAt time.Time
+	NextTryAt       time.Time            // of what failed; zero if nothing has
+	Redriving       int                  // dead letters that are under way again
+	Connection      *messages.Connection // nil: it keeps none
 }
 
 // IntegrationsConfig of NewIntegrations. All fields are optional.
@@ -89,11 +112,13 @@ type IntegrationsConfig struct {
 	// ReplicaPatience is how long the end of the log may seem to lie before a place that was reached, as when a replica is behind after an election.
 	// Only after that the log is taken to be older than the place, as after a restored backup. 0: at once.
 	ReplicaPatience time.Duration
-	SaveEvery       time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
-	Now             func() time.Time // nil = time.Now
-	Random          func() float64   // in [0,1); nil = math/rand/v2
-	outageCap       time.Duration
-	deliverTime     time.Duration
+	// Documents keep dead letters; nil: they are only counted.
+	Documents   DocumentStore
+	SaveEvery   time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
+	Now         func() time.Time // nil = time.Now
+	Random      func() float64   // in [0,1); nil = math/rand/v2
+	outageCap   time.Duration
+	deliverTime time.Duration
 }
 
 // Integrations starts, replaces and stops the integration actors of this node. Its methods may be called at once.
@@ -107,6 +132,7 @@ type Integrations struct {
 	stopped bool
 	running map[string]*integrationHandle
 	tails   map[string]<-chan struct{} // closed when the last actor of a key has ended
+	memory  map[string]*integrationMemory
 }
 
 type integrationHandle struct {
@@ -116,7 +142,7 @@ type integrationHandle struct {
 
 // NewIntegrations makes a manager without integrations.
 func NewIntegrations(root *actor.RootContext, log IntegrationLog, cfg IntegrationsConfig) *Integrations {
-	m := &Integrations{root: root, log: log, cfg: cfg.withDefaults(), running: map[string]*integrationHandle{}, tails: map[string]<-chan struct{}{}}
+	m := &Integrations{root: root, log: log, cfg: cfg.withDefaults(), running: map[string]*integrationHandle{}, tails: map[string]<-chan struct{}{}, memory: map[string]*integrationMemory{}}
 	m.metrics = newIntegrationMetrics(cfg.Metrics, m)
 	return m
 }
@@ -130,8 +156,16 @@ func (m *Integrations) Set(key string, cfg IntegrationConfig, build func() (Inte
 	if m.stopped {
 		return
 	}
+	m.setLocked(key, cfg, build, nil)
+}
+
+func (m *Integrations) setLocked(key string, cfg IntegrationConfig, build func() (Integration, error), replay *integrationReplay) {
 	m.stopLocked(key, false)
-	r := newIntegrationRunner(key, cfg, build, m.log, m.cfg, m.metrics, m.tails[key])
+	if m.memory[key] == nil {
+		m.memory[key] = newIntegrationMemory()
+	}
+	r := newIntegrationRunner(key, cfg, build, m, m.memory[key], m.tails[key])
+	r.replay = replay
 	pid := m.root.SpawnPrefix(actor.PropsFromProducer(func() actor.Actor { return &integrationActor{runner: r} }), "integration")
 	m.running[key] = &integrationHandle{pid: pid, runner: r}
 	m.tails[key] = r.done
@@ -142,6 +176,7 @@ func (m *Integrations) Remove(key string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stopLocked(key, true)
+	delete(m.memory, key)
 	done := m.tails[key]
 	if done == nil {
 		return
@@ -160,6 +195,7 @@ func (m *Integrations) Remove(key string) {
 func (m *Integrations) Release(ctx context.Context, key string) error {
 	m.mu.Lock()
 	m.stopLocked(key, false)
+	delete(m.memory, key)
 	done := m.tails[key]
 	m.mu.Unlock()
 	if done == nil {

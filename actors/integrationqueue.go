@@ -3,6 +3,7 @@ package actors
 import (
 	"container/heap"
 	"errors"
+	"slices"
 	"time"
 
 	"lorikeet/messages"
@@ -23,13 +24,15 @@ type integrationLimits struct {
 	GiveUpAge       time.Duration // an event this old that alone keeps failing becomes a dead letter
 	GiveUpTries     int           // and has failed at least this often
 	DeliveryTimeout time.Duration
+	BatchEvents     int           // events in one request; 1: each goes alone
+	BatchWait       time.Duration // of a request that is not full
 }
 
 func defaultIntegrationLimits() integrationLimits {
 	return integrationLimits{
 		Concurrency: 16, WindowEntries: 1000, WindowBytes: 8 << 20, LaneEntries: 64, HeldEntries: 100_000,
 		BackoffBase: time.Second, BackoffCap: 15 * time.Minute, OutageCap: 30 * time.Second, MaxRetryAfter: time.Hour,
-		OpenAfter: 10, GiveUpAge: 72 * time.Hour, GiveUpTries: 5, DeliveryTimeout: 30 * time.Second,
+		OpenAfter: 10, GiveUpAge: 72 * time.Hour, GiveUpTries: 5, DeliveryTimeout: 30 * time.Second, BatchEvents: 1,
 	}
 }
 
@@ -38,14 +41,16 @@ func defaultIntegrationLimits() integrationLimits {
 //
 // Each device has a lane, which is strictly first in, first out. A lane is ready, busy (its head is being delivered) or waiting
 // (its head failed). A waiting lane keeps no event in memory, only the places in the log, so that devices that fail do not use up the
-// window that the others need.
+// window that the others need. Dead letters that are driven again have lanes of their own (see redrive).
 type integrationQueue struct {
 	limits integrationLimits
-	read   uint64 // everything up to here was taken in
+	key    func(messages.LogEntry) string // events with the same one may share a request
+	read   uint64                         // everything up to here was taken in
 	lanes  map[messages.DeviceID]*integrationLane
-	ready  []*integrationLane // oldest first
+	again  map[messages.DeviceID]*integrationLane // of dead letters
+	ready  []*integrationLane                     // oldest first
 	wait   integrationLaneHeap
-	busy   int
+	busy   int // deliveries under way
 
 	bodies, bytes, held int // in memory, their size, known by place only
 
@@ -66,13 +71,23 @@ type integrationLane struct {
 	failingSince time.Time
 	notBefore    time.Time
 	refused      bool // the last failure was permanent: the end of an outage does not shorten the wait
+
+	again  bool      // of dead letters: the place in the log does not depend on it
+	parked bool      // waits for the other lane of the device, which is busy
+	under  int       // events in the delivery under way
+	single int       // so many events go alone, since a request with them and others was refused
+	since  time.Time // it stands in ready, if requests are to be filled
+	keySeq uint64    // event that key is of
+	key    string
 }
 
-// integrationStep is what to do now: deliver Entry, or fetch the events of Fetch from the log, or (neither) wait until Wake, if it is set.
+// integrationStep is what to do now: deliver Entries (of which Entry is the first) at once, or fetch the events of Fetch from the log, or (neither) wait
+// until Wake, if it is set.
 type integrationStep struct {
-	Entry *messages.LogEntry
-	Fetch *integrationLane
-	Wake  time.Time
+	Entry   *messages.LogEntry
+	Entries []messages.LogEntry
+	Fetch   *integrationLane
+	Wake    time.Time
 }
 
 // integrationOutcome says what a delivery came to.
@@ -85,7 +100,10 @@ const (
 )
 
 func newIntegrationQueue(limits integrationLimits, cursor uint64) *integrationQueue {
-	return &integrationQueue{limits: limits, read: cursor, lanes: map[messages.DeviceID]*integrationLane{}}
+	return &integrationQueue{
+		limits: limits, read: cursor, lanes: map[messages.DeviceID]*integrationLane{}, again: map[messages.DeviceID]*integrationLane{},
+		key: func(messages.LogEntry) string { return "" },
+	}
 }
 
 // room says how many events may be read ahead now.
@@ -135,13 +153,19 @@ func (q *integrationQueue) next(now time.Time) integrationStep {
 	for len(q.wait) > 0 && !q.wait[0].notBefore.After(now) {
 		q.ready = append(q.ready, heap.Pop(&q.wait).(*integrationLane))
 	}
-	if len(q.ready) == 0 {
-		if len(q.wait) > 0 {
-			return integrationStep{Wake: q.wait[0].notBefore}
-		}
-		return integrationStep{}
+	q.park()
+	var step integrationStep
+	switch {
+	case len(q.ready) == 0:
+	case q.limits.BatchEvents > 1:
+		step = q.takeBatch(now)
+	default:
+		step = q.take()
 	}
-	return q.take()
+	if step.Entry == nil && step.Fetch == nil && len(q.wait) > 0 && (step.Wake.IsZero() || q.wait[0].notBefore.Before(step.Wake)) {
+		step.Wake = q.wait[0].notBefore
+	}
+	return step
 }
 
 // probe is next while the circuit is open: one delivery at a time, of another device each time.
@@ -164,15 +188,35 @@ func (q *integrationQueue) probe(now time.Time) integrationStep {
 	return step
 }
 
+// take gives the first event of the first lane.
 func (q *integrationQueue) take() integrationStep {
 	l := q.ready[0]
 	if len(l.bodies) == 0 {
 		return integrationStep{Fetch: l}
 	}
-	q.ready = q.ready[1:]
-	l.busy = true
+	return q.start([]*integrationLane{l}, 1)
+}
+
+// start begins a delivery of the first events of lanes that stand in ready, at most limit.
+func (q *integrationQueue) start(lanes []*integrationLane, limit int) integrationStep {
+	var entries []messages.LogEntry
+	key := ""
+	for i, l := range lanes {
+		if i == 0 && limit > 1 {
+			key = q.keyOf(l)
+		}
+		l.under = 0
+		for l.under < len(l.bodies) && len(entries) < limit && (limit == 1 || q.key(l.bodies[l.under]) == key) {
+			entries = append(entries, l.bodies[l.under])
+			l.under++
+		}
+		if l.under > 0 {
+			l.busy, l.since = true, time.Time{}
+			q.unready(l)
+		}
+	}
 	q.busy++
-	return integrationStep{Entry: &l.bodies[0]}
+	return integrationStep{Entry: &entries[0], Entries: entries}
 }
 
 // fetchRange says what to read from the log for a lane without events in memory.
@@ -221,63 +265,124 @@ func (q *integrationQueue) fetched(l *integrationLane, entries []messages.LogEnt
 
 // drop removes an empty lane that stands in ready.
 func (q *integrationQueue) drop(l *integrationLane) {
-	for i, r := range q.ready {
-		if r == l {
-			q.ready = append(q.ready[:i:i], q.ready[i+1:]...)
-			break
-		}
+	q.unready(l)
+	q.forget(l)
+}
+
+func (q *integrationQueue) unready(l *integrationLane) {
+	switch i := slices.Index(q.ready, l); {
+	case i == 0: // the usual case, and the list may be long
+		q.ready[0], q.ready = nil, q.ready[1:]
+	case i > 0:
+		q.ready = slices.Delete(q.ready, i, i+1)
 	}
-	delete(q.lanes, l.device)
+}
+
+func (q *integrationQueue) forget(l *integrationLane) {
+	if l.again {
+		delete(q.again, l.device)
+	} else {
+		delete(q.lanes, l.device)
+	}
 }
 
 func (l *integrationLane) forgive() {
 	l.tries, l.failingSince, l.notBefore, l.refused = 0, time.Time{}, time.Time{}, false
 }
 
-// requeue puts a delivery back that was broken off by ourselves: no outcome.
-func (q *integrationQueue) requeue(e messages.LogEntry) {
-	if l := q.lanes[e.Device]; l != nil && l.busy {
-		l.busy, q.probing = false, false
-		q.busy--
-		q.ready = append([]*integrationLane{l}, q.ready...)
+// busyLane is the lane of a device that has a delivery under way; nil if none has. Only one can.
+func (q *integrationQueue) busyLane(device messages.DeviceID) *integrationLane {
+	for _, l := range []*integrationLane{q.lanes[device], q.again[device]} {
+		if l != nil && l.busy {
+			return l
+		}
 	}
+	return nil
 }
 
-// done settles the delivery of e. random is in [0,1).
+// end gives the lanes of a delivery that is over.
+func (q *integrationQueue) end(entries []messages.LogEntry) (lanes []*integrationLane) {
+	for _, e := range entries {
+		if l := q.busyLane(e.Device); l != nil {
+			l.busy = false
+			lanes = append(lanes, l)
+		}
+	}
+	if len(lanes) == 0 {
+		return nil
+	}
+	q.busy--
+	q.probing = false
+	for _, l := range lanes {
+		q.unpark(l)
+	}
+	return lanes
+}
+
+// requeue puts a delivery back that was broken off by ourselves: no outcome.
+func (q *integrationQueue) requeue(entries ...messages.LogEntry) {
+	lanes := q.end(entries)
+	q.ready = append(lanes, q.ready...)
+}
+
+// done settles a delivery of one event. random is in [0,1).
 func (q *integrationQueue) done(e messages.LogEntry, now time.Time, err error, random float64) integrationOutcome {
-	l := q.lanes[e.Device]
-	if l == nil || !l.busy {
+	return q.settle([]messages.LogEntry{e}, now, err, random)
+}
+
+// settle settles a delivery: all of its events or none.
+func (q *integrationQueue) settle(entries []messages.LogEntry, now time.Time, err error, random float64) integrationOutcome {
+	probe := q.probing
+	lanes := q.end(entries)
+	if lanes == nil {
 		return outcomeRetry
 	}
-	probe := q.probing
-	l.busy, q.probing = false, false
-	q.busy--
-	switch {
-	case err == nil:
+	if err == nil {
 		q.failures, q.lastSuccess = 0, now
 		q.close()
-		q.pop(l)
+		for _, l := range lanes {
+			q.pop(l, l.under)
+		}
 		return outcomeDelivered
-	case errors.Is(err, messages.ErrPermanent):
-		l.tries++
-		q.close() // the other side answers; it is this event that it refuses
-		if l.tries >= integrationTries(err) {
-			q.pop(l)
-			return outcomeDead
+	}
+	if errors.Is(err, messages.ErrPermanent) {
+		q.close() // the other side answers; it is something in this request that it refuses
+		if len(entries) > 1 {
+			q.split(lanes)
+			return outcomeRetry
+		}
+		return q.refuse(lanes[0], now, err, random)
+	}
+	q.failures++
+	for _, l := range lanes {
+		if l.tries++; q.givesUp(l, l.bodies[0], now) {
+			if len(entries) == 1 {
+				q.pop(l, 1)
+				return outcomeDead
+			}
+			l.single = max(l.single, 1)
 		}
 		q.postpone(l, now, err, random)
-		l.refused = true
-		return outcomeRetry
 	}
+	q.fail(now, err, random, probe)
+	return outcomeRetry
+}
+
+// refuse settles an event that the other side does not want.
+func (q *integrationQueue) refuse(l *integrationLane, now time.Time, err error, random float64) integrationOutcome {
 	l.tries++
-	q.failures++
-	if !q.open && l.tries >= q.limits.GiveUpTries && now.Sub(e.Time) > q.limits.GiveUpAge && q.lastSuccess.After(l.failingSince) && !l.failingSince.IsZero() {
-		q.pop(l)
+	if l.tries >= integrationTries(err) {
+		q.pop(l, 1)
 		return outcomeDead
 	}
 	q.postpone(l, now, err, random)
-	q.fail(now, err, random, probe)
+	l.refused = true
 	return outcomeRetry
+}
+
+// givesUp says whether an event is old and has failed often while others got through.
+func (q *integrationQueue) givesUp(l *integrationLane, e messages.LogEntry, now time.Time) bool {
+	return !q.open && l.tries >= q.limits.GiveUpTries && now.Sub(e.Time) > q.limits.GiveUpAge && q.lastSuccess.After(l.failingSince) && !l.failingSince.IsZero()
 }
 
 // fail counts a failure against the circuit. One that was under way when the circuit opened changes nothing.
@@ -315,15 +420,18 @@ func (q *integrationQueue) close() {
 	q.wait = stay
 }
 
-// pop removes the head of a lane.
-func (q *integrationQueue) pop(l *integrationLane) {
-	q.bodies--
-	q.bytes -= integrationEntrySize(l.bodies[0])
-	l.bodies[0] = messages.LogEntry{}
-	l.bodies = l.bodies[1:]
+// pop removes the first n events of a lane.
+func (q *integrationQueue) pop(l *integrationLane, n int) {
+	for i := range n {
+		q.bytes -= integrationEntrySize(l.bodies[i])
+		l.bodies[i] = messages.LogEntry{}
+	}
+	q.bodies -= n
+	l.bodies = l.bodies[n:]
+	l.single = max(l.single-n, 0)
 	l.forgive()
 	if len(l.bodies) == 0 && len(l.held) == 0 {
-		delete(q.lanes, l.device)
+		q.forget(l)
 		return
 	}
 	q.ready = append(q.ready, l)
@@ -348,6 +456,9 @@ func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error
 	q.bodies -= len(l.bodies)
 	q.held += len(l.bodies)
 	l.bodies, l.held = nil, append(held, l.held...)
+	if l.again { // they may have come in any order
+		slices.Sort(l.held)
+	}
 	heap.Push(&q.wait, l)
 }
 

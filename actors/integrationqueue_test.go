@@ -236,6 +236,26 @@ func TestEventsThatLeftTheLogAreCountedAndPassed(t *testing.T) {
 	}
 }
 
+// checkRequest checks that the events of one request may share it, and that no device has a delivery under way twice.
+func checkRequest(t *rapid.T, q *integrationQueue, request []messages.LogEntry) {
+	if len(request) > q.limits.BatchEvents {
+		t.Fatalf("%d events in a request, want at most %d", len(request), q.limits.BatchEvents)
+	}
+	last := map[messages.DeviceID]uint64{}
+	for _, e := range request {
+		if q.key(e) != q.key(request[0]) {
+			t.Fatalf("events %d and %d can't share a request", e.Seq, request[0].Seq)
+		}
+		if e.Seq <= last[e.Device] {
+			t.Fatalf("event %d after %d in a request", e.Seq, last[e.Device])
+		}
+		last[e.Device] = e.Seq
+		if a, b := q.lanes[e.Device], q.again[e.Device]; a != nil && b != nil && a.busy && b.busy {
+			t.Fatalf("%s has two deliveries under way", e.Device)
+		}
+	}
+}
+
 // TestQueueKeepsItsPromises runs random outcomes over a random log: every event is settled exactly once and in order per device,
 // the cursor never passes an unsettled event, and memory stays within the window.
 func TestQueueKeepsItsPromises(t *testing.T) {
@@ -245,13 +265,19 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		limits.WindowEntries = rapid.IntRange(1, 8).Draw(t, "window")
 		limits.LaneEntries = rapid.IntRange(1, 3).Draw(t, "lane")
 		limits.OpenAfter = rapid.IntRange(1, 5).Draw(t, "open after")
+		limits.BatchEvents = rapid.IntRange(1, 4).Draw(t, "batch")
+		limits.BatchWait = time.Duration(rapid.IntRange(0, 3).Draw(t, "wait")) * time.Second
+		keys := uint64(rapid.IntRange(1, 3).Draw(t, "keys"))
 		var log []messages.LogEntry
 		for i := range rapid.IntRange(1, 60).Draw(t, "events") {
 			log = append(log, integrationEntry(uint64(i+1), rapid.IntRange(0, 4).Draw(t, "device")))
 		}
 		q, now := newIntegrationQueue(limits, 0), integrationTime(0)
-		last, settled, under := map[messages.DeviceID]uint64{}, map[uint64]bool{}, []messages.LogEntry{}
-		for steps := 0; len(settled) < len(log); steps++ {
+		q.key = func(e messages.LogEntry) string { return fmt.Sprint(e.Seq % keys) }
+		last, settled, under := map[messages.DeviceID]uint64{}, map[uint64]bool{}, [][]messages.LogEntry{}
+		var dead []messages.LogEntry
+		driven := map[uint64]bool{}
+		for steps := 0; len(settled) < len(log) || len(driven) > 0; steps++ {
 			if steps > 100_000 {
 				t.Fatalf("stuck with %d of %d settled", len(settled), len(log))
 			}
@@ -264,16 +290,23 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				after, count := q.fetchRange(step.Fetch)
 				q.fetched(step.Fetch, log[after:min(int(after)+count, len(log))])
 			case step.Entry != nil:
-				under = append(under, *step.Entry)
+				checkRequest(t, q, step.Entries)
+				under = append(under, step.Entries)
 			case len(under) == 0:
 				now = step.Wake
 			}
-			if q.bodies > limits.WindowEntries+limits.Concurrency+1 {
+			if n := rapid.IntRange(0, 40).Draw(t, "redrive"); n < len(dead) {
+				if e := dead[n]; q.redrive(e.Device, e.Seq) {
+					dead = append(dead[:n:n], dead[n+1:]...)
+					driven[e.Seq] = true
+				}
+			}
+			if q.bodies > limits.WindowEntries+limits.Concurrency*limits.BatchEvents+1 {
 				t.Fatalf("%d events in memory", q.bodies)
 			}
-			if len(under) > 0 && (len(under) == limits.Concurrency || rapid.Bool().Draw(t, "settle")) {
+			if len(under) > 0 && (len(under) == limits.Concurrency || step.Entry == nil && step.Fetch == nil || rapid.Bool().Draw(t, "settle")) {
 				i := rapid.IntRange(0, len(under)-1).Draw(t, "which")
-				e := under[i]
+				request := under[i]
 				under = append(under[:i:i], under[i+1:]...)
 				var err error
 				switch rapid.IntRange(0, 5).Draw(t, "outcome") {
@@ -282,16 +315,29 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				case 2:
 					err = refusal{tries: 3}
 				case 3:
-					q.requeue(e)
+					q.requeue(request...)
 					continue
 				}
-				if q.done(e, now, err, .5) == outcomeRetry {
+				_, again := q.attempt(request[0])
+				outcome := q.settle(request, now, err, .5)
+				if outcome == outcomeRetry {
 					continue
 				}
-				if settled[e.Seq] || e.Seq <= last[e.Device] {
-					t.Fatalf("event %d of %s settled after %d", e.Seq, e.Device, last[e.Device])
+				for _, e := range request {
+					switch {
+					case again != driven[e.Seq]:
+						t.Fatalf("event %d: driven again %v, want %v", e.Seq, again, driven[e.Seq])
+					case again:
+						delete(driven, e.Seq)
+					case settled[e.Seq] || e.Seq <= last[e.Device]:
+						t.Fatalf("event %d of %s settled after %d", e.Seq, e.Device, last[e.Device])
+					default:
+						settled[e.Seq], last[e.Device] = true, e.Seq
+					}
+					if outcome == outcomeDead {
+						dead = append(dead, e)
+					}
 				}
-				settled[e.Seq], last[e.Device] = true, e.Seq
 			}
 			for seq := uint64(1); seq <= q.cursor(); seq++ {
 				if !settled[seq] {
@@ -299,7 +345,7 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				}
 			}
 		}
-		if q.cursor() != uint64(len(log)) || q.bodies != 0 || q.bytes != 0 || q.held != 0 || len(q.lanes) != 0 || q.busy != 0 {
+		if q.cursor() != uint64(len(log)) || q.bodies != 0 || q.bytes != 0 || q.held != 0 || len(q.lanes) != 0 || len(q.again) != 0 || q.busy != 0 {
 			t.Fatalf("left over: cursor %d, %d bodies, %d bytes, %d held, %d lanes, %d busy", q.cursor(), q.bodies, q.bytes, q.held, len(q.lanes), q.busy)
 		}
 	})

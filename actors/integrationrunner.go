@@ -70,7 +70,13 @@ type integrationRunner struct {
 	build   func() (Integration, error)
 	log     IntegrationLog
 	metrics *integrationMetrics
+	memory  *integrationMemory
+	dead    *deadLetters // nil: they are only counted
 	logger  *slog.Logger
+
+	replay    *integrationReplay // where to begin instead of the saved place; nil: there
+	wants     atomic.Pointer[func(messages.EventType) bool]
+	connected atomic.Pointer[ConnectedIntegration]
 
 	after     <-chan struct{} // the former runner of this key; nil if there was none
 	startOnce sync.Once
@@ -85,16 +91,10 @@ type integrationRunner struct {
 	status IntegrationStatus
 }
 
-type integrationResult struct {
-	entry   messages.LogEntry
-	err     error
-	took    time.Duration
-	aborted bool // by ourselves
-}
-
-func newIntegrationRunner(key string, cfg IntegrationConfig, build func() (Integration, error), log IntegrationLog, all IntegrationsConfig, metrics *integrationMetrics, after <-chan struct{}) *integrationRunner {
+func newIntegrationRunner(key string, cfg IntegrationConfig, build func() (Integration, error), m *Integrations, memory *integrationMemory, after <-chan struct{}) *integrationRunner {
+	all := m.cfg
 	r := &integrationRunner{
-		key: key, cfg: cfg, limits: all.limits(cfg.Concurrency), all: all, build: build, log: log, metrics: metrics, after: after,
+		key: key, cfg: cfg, limits: all.limits(cfg.Concurrency), all: all, build: build, log: m.log, metrics: m.metrics, memory: memory, dead: newDeadLetters(all, cfg), after: after,
 		logger: all.Logger.With("integration", key), stopping: make(chan struct{}), done: make(chan struct{}), status: IntegrationStatus{State: IntegrationStarting},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -128,6 +128,9 @@ func (r *integrationRunner) run() {
 		if err := r.save(integrationNoPlace); err != nil {
 			r.logger.Warn("could not forget the place of a deleted integration", "error", err)
 		}
+		if err := r.forgetDeadLetters(); err != nil {
+			r.logger.Warn("dead letters of a deleted integration are left, and shown to nobody", "error", err)
+		}
 		r.metrics.remove(r.cfg)
 	}
 }
@@ -147,7 +150,13 @@ func (r *integrationRunner) serveUntilStopped() {
 		<-r.stopping
 		return
 	}
+	wants := integration.Wants
+	r.wants.Store(&wants)
+	if c, ok := integration.(ConnectedIntegration); ok {
+		r.connected.Store(&c)
+	}
 	defer func() {
+		r.connected.Store(nil)
 		if err := integration.Close(); err != nil {
 			r.logger.Debug("close integration", "error", err)
 		}
@@ -193,6 +202,14 @@ var errReplicaBehind = errors.New("the place is beyond the end of the log, which
 
 // tryPlace believes in a place beyond the end of the log only if sure.
 func (r *integrationRunner) tryPlace(sure bool) (uint64, error) {
+	if p := r.replay; p != nil {
+		if err := r.save(p.cursor); err != nil {
+			return 0, fmt.Errorf("save the place of a replay: %w", err)
+		}
+		r.replay = nil
+		close(p.saved)
+		return p.cursor, nil
+	}
 	cursor, ok, err := r.log.LoadCursor(r.ctx, r.key)
 	if err != nil {
 		return 0, fmt.Errorf("load cursor: %w", err)
@@ -235,259 +252,6 @@ func (r *integrationRunner) save(cursor uint64) error {
 	return r.log.SaveCursor(ctx, r.key, cursor)
 }
 
-// integrationRun is the state of serve.
-type integrationRun struct {
-	*integrationRunner
-	integration Integration
-	queue       *integrationQueue
-	results     chan integrationResult
-	deliveries  sync.WaitGroup
-	ctx         context.Context
-	stopped     bool      // nothing new is delivered
-	more        bool      // the log may hold entries that were not read
-	atEnd       time.Time // when the log had nothing more
-	saved       uint64
-	savedAt     time.Time
-	wake        time.Time
-}
-
-// serve delivers until the runner is stopped (nil) or something inside panics. cursor is the place to begin, and at the end the last saved one.
-func (r *integrationRunner) serve(integration Integration, cursor *uint64) (err error) {
-	ctx, cancel := context.WithCancel(r.ctx)
-	s := &integrationRun{
-		integrationRunner: r, integration: integration, queue: newIntegrationQueue(r.limits, *cursor), ctx: ctx, more: true, saved: *cursor,
-		results: make(chan integrationResult, r.limits.Concurrency),
-	}
-	watch, unwatch := r.log.WatchLog(r.cfg.Application)
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-		cancel()
-		s.deliveries.Wait()
-		unwatch()
-		*cursor = s.saved
-	}()
-	timer := time.NewTimer(integrationPoll)
-	defer timer.Stop()
-	for {
-		if s.step(); s.stopped && s.queue.busy == 0 {
-			s.saveCursor(true)
-			return nil
-		}
-		timer.Reset(max(s.wake.Sub(r.all.Now()), 0))
-		s.await(watch, timer.C)
-	}
-}
-
-// step reads ahead, hands out what may be delivered, and saves the cursor if that is due. It sets wake.
-func (s *integrationRun) step() {
-	now := s.all.Now()
-	s.wake = now.Add(integrationPoll)
-	if !s.stopped && !s.cfg.Paused {
-		err := s.readAhead()
-		if err == nil {
-			err = s.dispatch()
-		}
-		if err != nil && !s.ended() {
-			s.logger.Warn("can not read the log; trying again", "error", err)
-			s.wakeAt(now.Add(integrationStoreRetry))
-		}
-	}
-	s.saveCursor(false)
-	s.publish()
-}
-
-func (s *integrationRun) wakeAt(t time.Time) {
-	if !t.IsZero() && t.Before(s.wake) {
-		s.wake = t
-	}
-}
-
-func (s *integrationRun) ended() bool { return s.ctx.Err() != nil }
-
-// readAhead takes one batch of the log into the queue.
-func (s *integrationRun) readAhead() error {
-	room := min(s.queue.room(), integrationReadBatch)
-	if !s.more || room == 0 {
-		return nil
-	}
-	entries, err := s.log.ReadLog(s.ctx, s.cfg.Application, s.queue.read, room)
-	if err != nil {
-		return err
-	}
-	if len(entries) == 0 {
-		s.more, s.atEnd = false, s.all.Now()
-		return nil
-	}
-	if err := s.checkLost(entries[0].Seq); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		s.queue.add(e, s.integration.Wants(e.Type))
-	}
-	if s.queue.room() > 0 {
-		s.wake = s.all.Now()
-	}
-	return nil
-}
-
-// checkLost counts what left the log between the last entry that was read and the next one. Seq may have gaps, so the range of the log is asked.
-func (s *integrationRun) checkLost(next uint64) error {
-	if next == s.queue.read+1 || s.all.Now().Sub(s.atEnd) < integrationCaughtUp {
-		return nil
-	}
-	first, _, err := s.log.LogRange(s.ctx, s.cfg.Application)
-	if err != nil || first <= s.queue.read+1 {
-		return err
-	}
-	if next == first {
-		s.lose(first - s.queue.read - 1) // a log without gaps: the number is known
-	} else {
-		s.lose(1) // at least
-	}
-	return nil
-}
-
-func (s *integrationRun) lose(n uint64) {
-	s.logger.Warn("events left the log before they were delivered: deliver sooner or keep them longer", "at_least", n)
-	s.metrics.lost.WithLabelValues(s.cfg.Kind, s.cfg.Application, s.cfg.ID).Add(float64(n))
-	s.update(func(st *IntegrationStatus) { st.Lost += n })
-}
-
-// dispatch starts every delivery that the queue gives.
-func (s *integrationRun) dispatch() error {
-	for {
-		step := s.queue.next(s.all.Now())
-		switch {
-		case step.Entry != nil:
-			s.deliveries.Add(1)
-			go s.deliver(*step.Entry)
-		case step.Fetch != nil:
-			after, count := s.queue.fetchRange(step.Fetch)
-			entries, err := s.log.ReadLog(s.ctx, s.cfg.Application, after, count)
-			if err != nil {
-				return err
-			}
-			if lost := s.queue.fetched(step.Fetch, entries); lost > 0 {
-				s.lose(uint64(lost))
-			}
-		default:
-			s.wakeAt(step.Wake)
-			return nil
-		}
-	}
-}
-
-func (s *integrationRun) deliver(e messages.LogEntry) {
-	defer s.deliveries.Done()
-	start := s.all.Now()
-	ctx, cancel := context.WithTimeout(s.ctx, s.limits.DeliveryTimeout)
-	err := s.deliverSafely(ctx, e)
-	cancel()
-	s.results <- integrationResult{entry: e, err: err, took: s.all.Now().Sub(start), aborted: err != nil && s.ended()}
-}
-
-func (s *integrationRun) deliverSafely(ctx context.Context, e messages.LogEntry) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic while delivering: %v", p)
-		}
-	}()
-	return s.integration.Deliver(ctx, e)
-}
-
-// await waits for something to do.
-func (s *integrationRun) await(watch <-chan struct{}, timer <-chan time.Time) {
-	stopping := s.stopping
-	if s.stopped {
-		stopping = nil
-	}
-	select {
-	case <-stopping:
-		s.stopped = true
-	case _, open := <-watch:
-		if !open { // the log ended its watch: the poll goes on
-			if s.sleep(integrationStoreRetry) != nil {
-				s.stopped = true
-			}
-		}
-		s.more = true
-	case res := <-s.results:
-		s.settle(res)
-		for range len(s.results) {
-			s.settle(<-s.results)
-		}
-	case <-timer:
-		s.more = true
-	}
-}
-
-func (s *integrationRun) settle(res integrationResult) {
-	if res.aborted {
-		s.queue.requeue(res.entry)
-		return
-	}
-	wasOpen, now := s.queue.open, s.all.Now()
-	outcome := s.queue.done(res.entry, now, res.err, s.all.Random())
-	labels := []string{s.cfg.Kind, s.cfg.Application, s.cfg.ID}
-	if outcome == outcomeDelivered {
-		s.metrics.delivered.WithLabelValues(labels...).Inc()
-		s.metrics.latency.WithLabelValues(s.cfg.Kind, "delivered").Observe(res.took.Seconds())
-		s.update(func(st *IntegrationStatus) { st.Delivered++; st.FailedAttempts = 0; st.LastDeliveredAt = now })
-	} else {
-		text := integrationErrorString(res.err)
-		s.metrics.failed.WithLabelValues(labels...).Inc()
-		s.metrics.latency.WithLabelValues(s.cfg.Kind, "failed").Observe(res.took.Seconds())
-		s.update(func(st *IntegrationStatus) {
-			st.Failed++
-			st.FailedAttempts++
-			st.LastFailedAt, st.LastError = now, text
-		})
-		if outcome == outcomeDead {
-			s.metrics.dead.WithLabelValues(labels...).Inc()
-			s.update(func(st *IntegrationStatus) { st.DeadLetters++ })
-			s.logger.Warn("event given up", "event_id", res.entry.ID, "device", res.entry.Device.UID(), "seq", res.entry.Seq, "error", text)
-		}
-	}
-	if s.queue.open != wasOpen {
-		s.logger.Warn("circuit changed", "open", s.queue.open, "error", integrationErrorString(res.err))
-	}
-}
-
-// saveCursor makes the place durable if it moved and the last time is long enough ago (or now is set).
-func (s *integrationRun) saveCursor(now bool) {
-	at := s.all.Now()
-	due := s.savedAt.Add(s.all.SaveEvery)
-	if !now && at.Before(due) {
-		s.wakeAt(due)
-		return
-	}
-	cursor := s.queue.cursor()
-	s.savedAt = at
-	if cursor == s.saved {
-		return
-	}
-	if err := s.save(cursor); err != nil {
-		s.logger.Warn("could not save the place in the log; trying again", "error", err)
-		s.wakeAt(at.Add(integrationStoreRetry))
-		return
-	}
-	s.saved = cursor
-	s.update(func(st *IntegrationStatus) { st.Cursor = cursor })
-}
-
-func (s *integrationRun) publish() {
-	state := IntegrationRunning
-	switch {
-	case s.cfg.Paused:
-		state = IntegrationPaused
-	case s.queue.open:
-		state = IntegrationOpen
-	}
-	s.setState(state)
-}
-
 func (r *integrationRunner) setState(state IntegrationState) {
 	r.update(func(s *IntegrationStatus) { s.State = state })
 }
@@ -503,6 +267,12 @@ func (r *integrationRunner) statusNow(ctx context.Context) IntegrationStatus {
 	r.mu.Lock()
 	s := r.status
 	r.mu.Unlock()
+	s.Delivered, s.Failed, s.DeadLetters, s.Lost = r.memory.counts()
+	s.DeadLettersKept, s.Redriving = r.dead.count(ctx, r.memory), s.Redriving+r.memory.waiting()
+	if c := r.connected.Load(); c != nil {
+		connection := (*c).Connection()
+		s.Connection = &connection
+	}
 	lag, err := r.log.CountLog(ctx, r.cfg.Application, s.Cursor, math.MaxUint64)
 	if err != nil || lag == 0 {
 		return s

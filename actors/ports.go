@@ -8,6 +8,7 @@ import (
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
+	"lorikeet/messages/keywrap"
 	v3 "lorikeet/messages/v3"
 )
 
@@ -33,6 +34,14 @@ type Formatters interface {
 	DecodeUplink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
 	EncodeDownlink(ctx context.Context, f messages.Formatter, in messages.EncodeInput) (messages.Encoded, error)
 	DecodeDownlink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error)
+}
+
+// Activations knows what applications say of the activation of their devices.
+type Activations interface {
+	ActivationSettings(ctx context.Context, applicationID string) (v3.ActivationSettings, error)
+	// WrappingKEK gives the KEK that wraps the AppSKey of a device: the one that the device names, or its application. nil if none is named,
+	// messages.CodePrecondition if it is not known.
+	WrappingKEK(ctx context.Context, dev v3.EndDevice) (*keywrap.KEK, error)
 }
 
 // Index is told which sessions a device has.

@@ -57,16 +57,22 @@ func profileOf(dev v3.EndDevice, regions *Regions, netID [3]byte) (*device.Profi
 		p.JoinEUI = *dev.IDs.JoinEUI
 	}
 	if dev.NetID != "" {
-		b, err := hex.DecodeString(dev.NetID)
-		if err != nil || len(b) != 3 {
-			return nil, fmt.Errorf("net_id %q: want 6 hex digits", dev.NetID)
+		if p.NetID, err = parseNetID(dev.NetID); err != nil {
+			return nil, fmt.Errorf("net_id: %w", err)
 		}
-		p.NetID = [3]byte(b)
 	}
 	if dev.RootKeys != nil && dev.RootKeys.AppKey != nil && dev.RootKeys.AppKey.Key != nil {
 		p.AppKey = messages.Key(*dev.RootKeys.AppKey.Key)
 	}
 	return p, readMACSettings(p, dev.MACSettings)
+}
+
+func parseNetID(text string) (id [3]byte, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("%q: want 6 hex digits", text)
+	}
+	return [3]byte(b), nil
 }
 
 func readMACSettings(p *device.Profile, m *v3.MACSettings) error {
@@ -113,4 +119,12 @@ func formatters(dev v3.EndDevice, link v3.Link) v3.Formatters {
 		return *link.DefaultFormatters
 	}
 	return v3.Formatters{}
+}
+
+// skipsPayloadCrypto: the word of the device wins over that of its application.
+func skipsPayloadCrypto(dev v3.EndDevice, link v3.Link) bool {
+	if o := dev.SkipPayloadCryptoOverride; o != nil {
+		return bool(*o)
+	}
+	return dev.SkipPayloadCrypto || link.SkipPayloadCrypto
 }

@@ -161,11 +161,21 @@ var errStopping = messages.Errorf(messages.CodeUnavailable, "stopping", "server 
 
 // TellAwake sends a message to the awake actors among the devices of an application, or to one of them if deviceID is not empty.
 func (l *Local) TellAwake(applicationID, deviceID string, message any) {
+	if deviceID != "" {
+		id := messages.DeviceID{ApplicationID: applicationID, DeviceID: deviceID}
+		s := l.shard(id)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if a := s.alive[id]; a != nil && !a.stopping {
+			l.system.Root.Send(a.pid, message)
+		}
+		return
+	}
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
 		for id, a := range s.alive {
-			if !a.stopping && id.ApplicationID == applicationID && (deviceID == "" || id.DeviceID == deviceID) {
+			if !a.stopping && id.ApplicationID == applicationID {
 				l.system.Root.Send(a.pid, message)
 			}
 		}

@@ -64,7 +64,7 @@ func (d *DownlinkDoor) giveUp(ctx context.Context, subscription DownlinkTopic, t
 			return
 		}
 	}
-	downlinks, err := decode(text)
+	downlinks, err := d.decode(text)
 	if err == nil {
 		d.refuse(ctx, device, downlinks, reason)
 	}

@@ -55,7 +55,8 @@ type DownlinkDoor struct {
 	Downlinks   Downlinks
 	Metrics     *DownlinkMetrics // may be nil
 	Logger      *slog.Logger
-	Protobuf    bool // requests are protobuf: DownlinkQueueRequest, or ApplicationDownlinks where the device is known otherwise
+	Input       v3.Input // how wrong input is taken
+	Protobuf    bool     // requests are protobuf: DownlinkQueueRequest, or ApplicationDownlinks where the device is known otherwise
 	// SenderRepeats: a request that is not Settled is not over, since its sender makes it again, so the application is not told that it failed.
 	SenderRepeats bool
 	foreign       atomic.Bool // a refusal for another application was logged
@@ -135,7 +136,7 @@ func (d *DownlinkDoor) json(body []byte, convert func([]byte) ([]byte, error)) (
 }
 
 func (d *DownlinkDoor) handleJSON(ctx context.Context, device messages.DeviceID, replace bool, body []byte) error {
-	downlinks, err := decode(body)
+	downlinks, err := d.decode(body)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "refused")
 		d.refuse(ctx, device, downlinks, err)
@@ -160,11 +161,11 @@ func Settled(err error) bool {
 }
 
 // decode reads the downlinks of a request. With an error, it gives what the refusal can be told about.
-func decode(body []byte) ([]messages.Downlink, error) {
+func (d *DownlinkDoor) decode(body []byte) ([]messages.Downlink, error) {
 	if err := checkSize(body); err != nil {
 		return []messages.Downlink{{}}, err
 	}
-	downlinks, err := v3.DecodeDownlinks(body, nil)
+	downlinks, err := d.Input.DecodeDownlinks(body, nil)
 	if err != nil {
 		return []messages.Downlink{{CorrelationIDs: v3.CorrelationIDsIn(body)}}, err
 	}

@@ -59,20 +59,24 @@ type Kind string
 
 const (
 	KindApplication  Kind = "app"
-	KindDevice       Kind = "dev"     // id application.device
-	KindDeviceEUI    Kind = "eui"     // id JoinEUI.DevEUI in hex; value is the UID of the device. Keeps the pair unique
-	KindLink         Kind = "link"    // id application
-	KindWebhook      Kind = "webhook" // id application.webhook
-	KindPubSub       Kind = "pubsub"  // id application.pubsub
-	KindAPIKey       Kind = "key"     // id of the key
-	KindRadioGateway Kind = "gtw"     // id of the radio gateway
-	KindGatewayEUI   Kind = "gtweui"  // id EUI in hex; value is the id of the radio gateway
-	KindServer       Kind = "server"  // what the server keeps for itself
+	KindDevice       Kind = "dev"        // id application.device
+	KindDeviceEUI    Kind = "eui"        // id JoinEUI.DevEUI in hex; value is the UID of the device. Keeps the pair unique
+	KindLink         Kind = "link"       // id application
+	KindActivation   Kind = "activation" // id application: how the keys of its devices are wrapped
+	KindWebhook      Kind = "webhook"    // id application.webhook
+	KindPubSub       Kind = "pubsub"     // id application.pubsub
+	KindAPIKey       Kind = "key"        // id of the key
+	KindRadioGateway Kind = "gtw"        // id of the radio gateway
+	KindGatewayEUI   Kind = "gtweui"     // id EUI in hex; value is the id of the radio gateway
+	KindMQTTSession  Kind = "mqtt"       // id application.session: a session of the embedded MQTT broker that outlives its connection
+	KindServer       Kind = "server"     // what the server keeps for itself
+	KindDeadLetter   Kind = "dead"       // id application.kind.integration.letter; an event that an integration has given up
 )
 
 // Kinds lists all kinds.
 var Kinds = [...]Kind{
-	KindApplication, KindDevice, KindDeviceEUI, KindLink, KindWebhook, KindPubSub, KindAPIKey, KindRadioGateway, KindGatewayEUI, KindServer,
+	KindApplication, KindDevice, KindDeviceEUI, KindLink, KindActivation, KindWebhook, KindPubSub, KindAPIKey, KindRadioGateway, KindGatewayEUI,
+	KindMQTTSession, KindServer, KindDeadLetter,
 }
 
 // Document is one registry record. Value is opaque to the store, which seals it at rest.

@@ -15,7 +15,7 @@ import (
 // Secret says whether documents of this kind hold secrets and are sealed at rest. Session records always are, the log never.
 func Secret(kind messages.Kind) bool {
 	switch kind {
-	case messages.KindDevice, messages.KindWebhook, messages.KindPubSub, messages.KindAPIKey, messages.KindLink, messages.KindServer:
+	case messages.KindDevice, messages.KindWebhook, messages.KindPubSub, messages.KindAPIKey, messages.KindLink, messages.KindServer, messages.KindActivation:
 		return true
 	}
 	return false

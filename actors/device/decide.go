@@ -15,9 +15,11 @@ type ReceiveUplink struct {
 	Late    []messages.EUI64 // radio gateways whose copy of an earlier uplink came after it was decided
 	Decoded messages.Decoded // of Opened.FRMPayload
 	Err     string           // why there is no Decoded.Data
-	Now     time.Time
-	IDs     []string // correlation ids made for this step
-	Random  string   // unguessable text, used if the record is new
+	// Location is where the decoded payload says that the device is; nil if it does not.
+	Location *messages.Location
+	Now      time.Time
+	IDs      []string // correlation ids made for this step
+	Random   string   // unguessable text, used if the record is new
 }
 
 // ReceiveJoin delivers a join-request: all copies of one transmission.
@@ -37,6 +39,22 @@ type PushDownlinks struct {
 	Now     time.Time
 	IDs     []string
 	Random  string
+	// Of the request that Items are the first part of: what is still to come, so that it is refused as a whole if the queue can't hold it.
+	MoreItems, MoreBytes int
+}
+
+// CancelDownlinks takes items out of the queue by their ids.
+type CancelDownlinks struct {
+	Items  []string
+	Now    time.Time
+	IDs    []string
+	Random string
+}
+
+// ExpireDownlinks takes items out of the queue whose time is over.
+type ExpireDownlinks struct {
+	Now time.Time
+	IDs []string
 }
 
 // FailDownlinks publishes that downlinks were refused before they reached the queue.
@@ -67,6 +85,7 @@ type SetSession struct {
 	LastFCntUp       uint32
 	LastFCntDown     uint32
 	Now              time.Time
+	IDs              []string
 	Random           string
 }
 
@@ -79,6 +98,8 @@ type ApplyProfile struct{}
 func (ReceiveUplink) command()      {}
 func (ReceiveJoin) command()        {}
 func (PushDownlinks) command()      {}
+func (CancelDownlinks) command()    {}
+func (ExpireDownlinks) command()    {}
 func (FailDownlinks) command()      {}
 func (ReportTransmission) command() {}
 func (SetSession) command()         {}
@@ -92,6 +113,7 @@ type Decision struct {
 	Changed  bool
 	Events   []Event
 	Transmit *Transmit
+	Refused  map[string]*messages.Error // of CancelDownlinks: what was not cancelled, by id
 }
 
 // Event is a fact that applications see. Exactly one body is set, by Type.
@@ -102,9 +124,17 @@ type Event struct {
 	SessionKeyID   []byte
 	CorrelationIDs []string
 	Time           time.Time
+	ReceivedAt     time.Time // of the join-request
 	Uplink         *UplinkEvent
 	Downlink       *messages.Downlink
 	Err            *messages.Error // of EventDownFailed
+	// PayloadLocation is where the newest decoded payload before this event said that the device was.
+	PayloadLocation *messages.Location
+	Location        *messages.Location // of EventLocationSolved
+	// What the application needs that encrypts and decrypts by itself.
+	AppSKey      messages.Key // of EventUplink and EventJoin; zero: payload crypto is not skipped, or there is no key
+	LastFCntDown uint32       // of EventUplink, if payload crypto is skipped, and EventDownInvalidated
+	Invalidated  []messages.Downlink
 }
 
 // UplinkEvent is the body of EventUplink.
@@ -167,6 +197,10 @@ func Decide(s State, p *Profile, cmd Command) (Decision, error) {
 		return s.receiveJoin(p, cmd)
 	case PushDownlinks:
 		return s.pushDownlinks(p, cmd)
+	case CancelDownlinks:
+		return s.cancelDownlinks(p, cmd)
+	case ExpireDownlinks:
+		return s.expireDownlinks(p, cmd)
 	case FailDownlinks:
 		return s.failDownlinks(p, cmd)
 	case ReportTransmission:
@@ -177,6 +211,8 @@ func Decide(s State, p *Profile, cmd Command) (Decision, error) {
 		return s.reset(p)
 	case ApplyProfile:
 		return s.applyProfile(p)
+	case Restore:
+		return s.restore(p, cmd)
 	}
 	panic("device: unknown command")
 }

@@ -43,7 +43,8 @@ type conversation struct {
 }
 
 // FuzzDecide holds a conversation of random commands with a device. What always holds: Decide changes nothing that it is given; a refusal has no
-// consequences; a record is read back as it was written; FCntUp never falls; no FCntDown is used twice under one key; no event comes twice.
+// consequences; a record is read back as it was written; FCntUp never falls; no FCntDown is used twice under one key; no event comes twice; no item of the
+// queue is lost in silence.
 func FuzzDecide(f *testing.F) {
 	f.Add([]byte{7, 1, 0, 0, 1, 2, 0, 5, 0, 3, 0, 0, 1, 1, 4, 2, 0, 0, 0, 1}, uint8(3), uint8(0))
 	f.Add([]byte{6, 1, 0, 1, 0, 5, 6, 2, 0, 1, 4, 1, 10, 1, 0, 0, 0, 5, 1, 2, 2, 0, 8}, uint8(4), uint8(2))
@@ -73,7 +74,7 @@ func FuzzDecide(f *testing.F) {
 
 func (c *conversation) command() Command {
 	now := epoch.Add(time.Duration(c.step) * time.Minute)
-	switch c.byte() % 10 {
+	switch c.byte() % 13 {
 	case 0, 1:
 		return c.newUplink(now)
 	case 2: // again, or a replay
@@ -83,7 +84,9 @@ func (c *conversation) command() Command {
 	case 3, 4:
 		cmd := PushDownlinks{Replace: c.byte()%4 == 0, Now: now, IDs: []string{"as"}, Random: "r"}
 		for i := range c.byte() % 4 {
-			cmd.Items = append(cmd.Items, messages.Downlink{ID: fmt.Sprintf("%d-%d", c.step, i), FPort: 1 + c.byte()%224, FRMPayload: c.bytes(int(c.byte())), Confirmed: c.byte()%2 == 0, MaxAttempts: uint32(c.byte() % 4)})
+			item := messages.Downlink{ID: fmt.Sprintf("%d-%d", c.step, i), FPort: 1 + c.byte()%224, FRMPayload: c.bytes(int(c.byte())), Confirmed: c.byte()%2 == 0, MaxAttempts: uint32(c.byte() % 4)}
+			c.choose(&item, now)
+			cmd.Items = append(cmd.Items, item)
 		}
 		return cmd
 	case 5:
@@ -99,10 +102,36 @@ func (c *conversation) command() Command {
 		return cmd
 	case 7:
 		return c.newSession(now)
+	case 9:
+		cmd := CancelDownlinks{Items: []string{fmt.Sprintf("%d-%d", c.byte(), c.byte()%4)}, Now: now, Random: "r"}
+		if n := len(c.s.Queue); n > 0 {
+			cmd.Items = append(cmd.Items, c.s.Queue[int(c.byte())%n].ID)
+		}
+		return cmd
+	case 10:
+		return ExpireDownlinks{Now: now}
+	case 11:
+		c.p.SkipCrypto = !c.p.SkipCrypto
+		return ApplyProfile{}
 	case 8:
-		return []Command{Reset{}, ApplyProfile{}}[c.byte()%2]
+		return []Command{Reset{}, ApplyProfile{}, Restore{From: c.s, Now: now, Random: "r"}}[c.byte()%3]
 	}
 	return FailDownlinks{Items: []messages.Downlink{{ID: fmt.Sprint(c.step), FPort: 1}}, Reason: ErrNoSession, Now: now, Random: "r"}
+}
+
+// choose gives an item what only some have.
+func (c *conversation) choose(item *messages.Downlink, now time.Time) {
+	switch kind := c.byte(); kind % 8 {
+	case 1:
+		item.TimeToLive = time.Duration(kind) * time.Minute / 8
+	case 2:
+		item.ClassBC, item.AbsoluteTime = []byte(`{}`), now.Add(time.Duration(c.byte())*time.Minute-time.Hour)
+	case 3:
+		item.ClassBC = []byte(`{}`)
+	}
+	if ses := c.s.current(); c.p.SkipCrypto && ses != nil {
+		item.SessionKeyID, item.FCnt = ses.KeyID, c.s.lastFCntDown(ses)+uint32(c.byte()%4)
+	}
 }
 
 // newSession is the same session once more, or one with keys that were never used.
@@ -177,7 +206,8 @@ func (c *conversation) take(cmd Command) {
 		c.last = d.Transmit
 		c.checkTransmit(d.Transmit)
 	}
-	if len(c.s.Queue) > MaxQueue || c.s.InFlight != nil && c.s.InFlight.ItemID != "" && (len(c.s.Queue) == 0 || c.s.Queue[0].ID != c.s.InFlight.ItemID) {
+	c.checkQueue(before, d, cmd)
+	if len(c.s.Queue) > MaxQueue || c.s.InFlight != nil && c.s.InFlight.ItemID != "" && c.s.inFlight() < 0 {
 		c.t.Fatalf("in flight %+v, queue %+v", c.s.InFlight, c.s.Queue)
 	}
 	stored, _ := c.s.Marshal()
@@ -204,6 +234,30 @@ func (c *conversation) checkCounters(before State) {
 		c.t.Fatalf("FCntDown fell from %d to %d", old.NextFCntDown, now.NextFCntDown)
 	}
 }
+
+// checkQueue: an item leaves the queue with an event that names it, unless the queue is thrown away.
+func (c *conversation) checkQueue(before State, d Decision, cmd Command) {
+	c.t.Helper()
+	if push, ok := cmd.(PushDownlinks); ok && push.Replace || isReset(cmd) {
+		return
+	}
+	named := c.s.queuedIDs()
+	for _, e := range d.Events {
+		if e.Downlink != nil {
+			named[e.Downlink.ID] = true
+		}
+		for _, item := range e.Invalidated {
+			named[item.ID] = true
+		}
+	}
+	for _, item := range before.Queue {
+		if !named[item.ID] {
+			c.t.Fatalf("%T: item %s left the queue in silence", cmd, item.ID)
+		}
+	}
+}
+
+func isReset(cmd Command) bool { _, ok := cmd.(Reset); return ok }
 
 func (c *conversation) checkEvents(d Decision, cmd Command) {
 	c.t.Helper()

@@ -41,18 +41,23 @@ func (s State) receiveJoin(p *Profile, cmd ReceiveJoin) (Decision, error) {
 	ses.NwkSKey, ses.AppSKey = frame.SessionKeys(p.AppKey, next.LastJoinNonce, p.NetID, req.DevNonce)
 	next.Pending = ses
 	copies, rx := sorted(cmd.Copies)
+	// What was encrypted for the old keys can't be sent under the new ones; the join-accept tells the application, as The Things Stack does.
+	void, more := takeAnnounced(next.takeEncrypted(func(*messages.Downlink) bool { return true }))
 	next.Hears = heard(s.Hears, rx, nil) // so that the first uplink need not wait for the whole window
 	accept, err := p.joinAccept(ses, next.LastJoinNonce, req)
 	if err != nil {
 		return Decision{}, fmt.Errorf("join-accept: %w", err)
 	}
 	ids := append(append([]string{}, cmd.IDs...), copies[0].CorrelationID)
+	join := Event{
+		Type: messages.EventJoin, ID: next.eventID(p, fmt.Sprintf("%d:join", ses.Seq)), DevAddr: ses.DevAddr, SessionKeyID: ses.KeyID,
+		CorrelationIDs: ids, Time: cmd.Now, Invalidated: void, ReceivedAt: cmd.Copies[0].ReceivedAt,
+	}
+	if p.SkipCrypto {
+		join.AppSKey = ses.AppSKey
+	}
 	return Decision{
-		Next: next, Changed: true,
-		Events: []Event{{
-			Type: messages.EventJoin, ID: next.eventID(p, fmt.Sprintf("%d:join", ses.Seq)), DevAddr: ses.DevAddr, SessionKeyID: ses.KeyID,
-			CorrelationIDs: ids, Time: cmd.Now,
-		}},
+		Next: next, Changed: true, Events: append([]Event{join}, next.invalidated(p, ses, more, cmd.Now, ids)...),
 		Transmit: &Transmit{SessionSeq: ses.Seq, Join: true, PHYPayload: accept, Windows: windowsOf(p.joinWindows(copies[0].Settings)), Candidates: copies,
 			Priority: messages.Priority(6)},
 	}, nil
@@ -128,6 +133,7 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 	if p.RX2Frequency != 0 {
 		ses.RX2Frequency = p.RX2Frequency
 	}
+	var void []messages.Downlink
 	old := s.Session.orEmpty()
 	same := old.DevAddr == cmd.DevAddr && agree(old.NwkSKey, cmd.NwkSKey) && agree(old.AppSKey, cmd.AppSKey)
 	if same {
@@ -136,6 +142,7 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 		next.SessionSeq++
 		ses.Seq = next.SessionSeq
 		next.InFlight = nil
+		void = next.takeEncrypted(func(*messages.Downlink) bool { return true })
 	}
 	if !cmd.NwkSKey.IsZero() {
 		ses.NwkSKey = cmd.NwkSKey
@@ -156,14 +163,15 @@ func (s State) setSession(p *Profile, cmd SetSession) (Decision, error) {
 	ses.NextFCntDown = max(ses.NextFCntDown, cmd.LastFCntDown+1)
 	ses.FCnt16, ses.ResetsFCnt = p.FCnt16, p.mayReset()
 	next.Session = &ses
-	return Decision{Next: next, Changed: true}, nil
+	events := next.invalidated(p, &ses, void, cmd.Now, cmd.IDs)
+	return Decision{Next: next, Changed: true, Events: append(events, next.invalidateSpent(p, &ses, cmd.Now, cmd.IDs)...)}, nil
 }
 
 func agree(a, b messages.Key) bool { return a.IsZero() || b.IsZero() || a == b }
 
 // reset forgets what the radio has taught. A session that was set from outside stays, with its FCntDown: its keys are still in use.
 func (s State) reset(p *Profile) (Decision, error) {
-	s.Pending, s.Queue, s.InFlight, s.Hears, s.Battery = nil, nil, nil, nil, nil
+	s.Pending, s.Queue, s.InFlight, s.Hears, s.Battery, s.Location = nil, nil, nil, nil, nil, nil
 	if p.SupportsJoin {
 		s.Session = nil
 	} else if s.Session != nil {

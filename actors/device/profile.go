@@ -84,4 +84,5 @@ type Profile struct {
 	FCnt16           bool   // the device counts only 16 bits
 	ResetsFCnt       bool   // ABP device that starts again at FCnt 0; a replay risk the operator has accepted
 	ResetsJoinNonces bool   // the device may repeat DevNonces; likewise
+	SkipCrypto       bool   // payloads are encrypted and decrypted by the application
 }

@@ -27,6 +27,7 @@ type State struct {
 	ActivatedAt   time.Time
 	Hears         []GatewayHabit
 	Battery       *Battery
+	Location      *messages.Location // the newest that a decoded payload told
 }
 
 // Session is an activation of the device. A session that was set in parts (NS and AS views) may lack a key; then it takes no uplinks.
@@ -84,11 +85,7 @@ func (s State) Marshal() ([]byte, error) {
 		LastSeenAt: unixNano(s.LastSeenAt), ActivatedAt: unixNano(s.ActivatedAt),
 	}
 	for _, d := range s.Queue {
-		r.Queue = append(r.Queue, &record.QueuedDownlink{
-			Id: d.ID, FPort: uint32(d.FPort), FrmPayload: d.FRMPayload, DecodedPayload: d.DecodedPayload, DecodedWarnings: d.DecodedWarnings,
-			Confirmed: d.Confirmed, Priority: uint32(d.Priority), ClassBC: d.ClassBC, CorrelationIds: d.CorrelationIDs,
-			MaxAttempts: d.MaxAttempts, Attempt: d.Attempt,
-		})
+		r.Queue = append(r.Queue, queued(&d))
 	}
 	if f := s.InFlight; f != nil {
 		r.InFlight = &record.InFlight{ItemId: f.ItemID, SessionSeq: f.SessionSeq, FCnt: f.FCnt, Sent: f.Sent}
@@ -99,7 +96,22 @@ func (s State) Marshal() ([]byte, error) {
 	if b := s.Battery; b != nil {
 		r.Battery = &record.Battery{FCnt: b.FCnt, Value: uint32(b.Value), Margin: int32(b.Margin), ReceivedAt: unixNano(b.ReceivedAt)}
 	}
+	if l := s.Location; l != nil {
+		r.PayloadLocation = &record.Location{Latitude: l.Latitude, Longitude: l.Longitude, Altitude: l.Altitude, Accuracy: l.Accuracy, Source: l.Source}
+	}
 	return proto.Marshal(r)
+}
+
+func queued(d *messages.Downlink) *record.QueuedDownlink {
+	q := &record.QueuedDownlink{
+		Id: d.ID, FPort: uint32(d.FPort), FrmPayload: d.FRMPayload, DecodedPayload: d.DecodedPayload, DecodedWarnings: d.DecodedWarnings,
+		Confirmed: d.Confirmed, Priority: uint32(d.Priority), ClassBC: d.ClassBC, CorrelationIds: d.CorrelationIDs,
+		MaxAttempts: d.MaxAttempts, Attempt: d.Attempt, ExpiresAt: unixNano(d.ExpiresAt), Encrypted: d.Encrypted,
+	}
+	if d.Encrypted {
+		q.FCnt, q.SessionKeyId = d.FCnt, d.SessionKeyID
+	}
+	return q
 }
 
 // Unmarshal reads a session record. nil gives the zero State.
@@ -123,7 +135,8 @@ func Unmarshal(b []byte) (State, error) {
 		s.Queue = append(s.Queue, messages.Downlink{
 			ID: q.Id, FPort: uint8(q.FPort), FRMPayload: q.FrmPayload, DecodedPayload: nonEmpty(q.DecodedPayload), DecodedWarnings: q.DecodedWarnings,
 			Confirmed: q.Confirmed, Priority: messages.Priority(q.Priority), ClassBC: nonEmpty(q.ClassBC), CorrelationIDs: q.CorrelationIds,
-			MaxAttempts: q.MaxAttempts, Attempt: q.Attempt,
+			MaxAttempts: q.MaxAttempts, Attempt: q.Attempt, ExpiresAt: fromUnixNano(q.ExpiresAt), Encrypted: q.Encrypted, FCnt: q.FCnt,
+			SessionKeyID: nonEmpty(q.SessionKeyId),
 		})
 	}
 	if f := r.InFlight; f != nil {
@@ -136,6 +149,9 @@ func Unmarshal(b []byte) (State, error) {
 	}
 	if b := r.Battery; b != nil {
 		s.Battery = &Battery{FCnt: b.FCnt, Value: uint8(b.Value), Margin: int8(b.Margin), ReceivedAt: fromUnixNano(b.ReceivedAt)}
+	}
+	if l := r.PayloadLocation; l != nil {
+		s.Location = &messages.Location{Latitude: l.Latitude, Longitude: l.Longitude, Altitude: l.Altitude, Accuracy: l.Accuracy, Source: l.Source}
 	}
 	return s, nil
 }

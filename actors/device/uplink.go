@@ -16,7 +16,7 @@ const maxFCntGap = 16384
 type Opened struct {
 	Data       frame.Data
 	FCnt       uint32 // 32 bits, also for a device that sends only 16
-	FRMPayload []byte // in clear; nil if there is none
+	FRMPayload []byte // in clear, or as received if payload crypto is skipped; nil if there is none
 	Repetition bool   // of the last uplink
 	pending    bool
 	reset      bool
@@ -87,6 +87,8 @@ func (s *Session) open(p *Profile, d frame.Data, phy []byte) (Opened, error) {
 	case !d.HasFPort:
 	case d.FPort == 0:
 		o.FRMPayload = nwk.Crypt(false, s.DevAddr, p.onAir(fCnt), d.FRMPayload)
+	case p.SkipCrypto:
+		o.FRMPayload = d.FRMPayload
 	case !s.AppSKey.IsZero():
 		o.FRMPayload = frame.NewCipher(s.AppSKey).Crypt(false, s.DevAddr, p.onAir(fCnt), d.FRMPayload)
 	}
@@ -131,25 +133,34 @@ func (s State) receiveUplink(p *Profile, cmd ReceiveUplink) (Decision, error) {
 	}
 	next := s.named(cmd.Random)
 	ses := *s.Session.orEmpty()
+	var events []Event
 	if o.pending {
 		// [LoRaWAN 1.0.4 §6.2.6] the first uplink proves that the device has the new keys; only now the old session goes.
 		ses, next.Pending, next.InFlight = *s.Pending, nil, nil
 		next.ActivatedAt = cmd.Now
+		events = next.invalidateForeign(p, &ses, cmd.Now, cmd.IDs)
 	}
 	copies, rx := sorted(cmd.Copies)
 	if o.Repetition {
-		return next.repeatAnswer(p, o, ses, copies, rx)
+		return next.repeatAnswer(p, o, ses, copies, rx, cmd)
 	}
 	ses.accept(o, cmd.Copies[0].PHYPayload)
 	next.Session, next.LastSeenAt = &ses, cmd.Now
 	next.Hears = heard(s.Hears, rx, cmd.Late)
 
-	var events []Event
-	next, events = next.settle(p, &cmd, o.Data.ACK)
+	next, settled := next.settle(p, &cmd, o.Data.ACK)
 	mac := answerMAC(readMACCommands(o, &ses, &next, cmd.Now), copies[0].Settings, rx, cmd.Copies[0].ReceivedAt)
-	events = append([]Event{next.uplinkEvent(p, o, &ses, cmd, copies, rx)}, events...)
+	up := next.uplinkEvent(p, o, &ses, cmd, copies, rx)
+	if cmd.Location != nil {
+		events = append(events, locationEvent(up, cmd.Location))
+		next.Location = cmd.Location
+	}
 	d := Decision{Changed: true}
-	d.Transmit, events = next.answer(p, &ses, o, mac, copies, events, cmd)
+	d.Transmit, events = next.answer(p, &ses, o, mac, copies, append(events, settled...), cmd)
+	if p.SkipCrypto {
+		up.AppSKey, up.LastFCntDown = ses.AppSKey, next.lastFCntDown(&ses)
+	}
+	events = append([]Event{up}, events...)
 	next.Session = &ses
 	d.Next, d.Events = next, events
 	return d, nil
@@ -189,7 +200,7 @@ func (s *Session) packetErrorRate() float32 {
 
 // repeatAnswer acknowledges a repeated confirmed uplink again, with a counter of its own, and never makes a second event
 // (LoRaWAN 1.0.4 §4.3.1.3). What it asked for by MAC command is answered again too.
-func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages.Frame, rx []messages.RxMetadata) (Decision, error) {
+func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages.Frame, rx []messages.RxMetadata, cmd ReceiveUplink) (Decision, error) {
 	if !o.Data.Confirmed() {
 		return Decision{}, ErrRepetition
 	}
@@ -197,11 +208,12 @@ func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages
 		return Decision{}, ErrReplay
 	}
 	ses.Repeats++
-	fCnt, ok := ses.takeFCntDown(p)
+	fCnt, ok := ses.takeFCntDown(p, nil)
 	if !ok {
 		return Decision{}, ErrRepetition
 	}
 	s.Session = &ses
+	events := s.invalidateSpent(p, &ses, cmd.Now, cmd.IDs)
 	known := ses // its MAC answers were taken in when it came first
 	asked := readMACCommands(o, &known, &State{}, copies[0].ReceivedAt)
 	down := frame.Downlink{
@@ -209,7 +221,7 @@ func (s State) repeatAnswer(p *Profile, o Opened, ses Session, copies []messages
 		FOpts: joinFOpts(answerMAC(asked, copies[0].Settings, rx, copies[0].ReceivedAt)),
 	}
 	phy := down.Build(frame.NewCipher(ses.NwkSKey), frame.NewCipher(ses.AppSKey))
-	return Decision{Next: s, Changed: true, Transmit: &Transmit{
+	return Decision{Next: s, Changed: true, Events: events, Transmit: &Transmit{
 		SessionSeq: ses.Seq, FCnt: fCnt, PHYPayload: phy, Windows: windowsOf(p.windows(&ses, copies[0].Settings)), Candidates: copies,
 		Priority: macPriority,
 	}}, nil
@@ -227,7 +239,15 @@ func (s State) uplinkEvent(p *Profile, o Opened, ses *Session, cmd ReceiveUplink
 	ids = append(append(ids, cmd.IDs...), copies[0].CorrelationID)
 	return Event{
 		Type: messages.EventUplink, ID: s.eventID(p, fmt.Sprintf("%d.%d:%d:up", ses.Seq, ses.Resets, o.FCnt)), DevAddr: ses.DevAddr,
-		SessionKeyID: ses.KeyID, CorrelationIDs: ids, Time: cmd.Now, Uplink: u,
+		SessionKeyID: ses.KeyID, CorrelationIDs: ids, Time: cmd.Now, Uplink: u, PayloadLocation: s.Location,
+	}
+}
+
+// locationEvent says where the decoded payload of up tells that the device is.
+func locationEvent(up Event, at *messages.Location) Event {
+	return Event{
+		Type: messages.EventLocationSolved, ID: up.ID + ":location", DevAddr: up.DevAddr, SessionKeyID: up.SessionKeyID, CorrelationIDs: up.CorrelationIDs,
+		Time: up.Time, Location: at,
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"lorikeet/gateways/rest"
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -46,7 +47,6 @@ type server struct {
 	integrations *actors.Integrations
 	connector    *connector
 	broker       *broker.Server
-	feeds        *feeds
 	stopCleaning func()
 	udp          *semtechudp.Server
 	rest         *rest.Server
@@ -117,7 +117,7 @@ func (s *server) startDevices(ctx context.Context) error {
 	})
 	cfg := &actors.DeviceConfig{
 		Store: s.store, Registry: s.registry, Formatters: s.scripts, Transmitter: s.transmitter, Random: random{},
-		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID,
+		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID, Network: s.cfg.networkIDs(), Activations: s.registry,
 		DeduplicationWindow: s.cfg.Radio.DeduplicationWindow, CommitTimeout: 10 * time.Second, Clock: time.Now, Log: s.log, Metrics: metrics,
 	}
 	quiet := demoted{s.log.With("component", "actors").Handler()}
@@ -167,17 +167,21 @@ func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 }
 
 func (s *server) startIntegrations(ctx context.Context) error {
-	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks})
+	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
 	if err != nil {
 		return err
 	}
-	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics}
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store}
 	if s.clustered != nil {
 		cfg.ReplicaPatience = 30 * time.Second
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, cfg)
+	input, err := s.cfg.API.input()
+	if err != nil {
+		return err
+	}
 	s.connector = &connector{
-		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)
@@ -221,9 +225,6 @@ func (s *server) Close(ctx context.Context) error {
 	if s.router != nil {
 		s.drain(ctx)
 		note("devices", s.router.Stop(ctx))
-	}
-	if s.feeds != nil {
-		s.feeds.stop()
 	}
 	if s.broker != nil {
 		note("MQTT", s.broker.Close(ctx))

@@ -39,6 +39,7 @@ const (
 	kindPaths        = "gateway_paths"
 	kindRelease      = "release_integrations"
 	kindHealth       = "integration_health"
+	kindIntegration  = "integration"
 	kindGatewayStats = "gateway_stats"
 	kindNodeStats    = "node_stats"
 )
@@ -236,6 +237,7 @@ func (s *server) nodeHandlers() map[string]node.Handler {
 		kindHealth: func(ctx context.Context, _ string, body []byte) ([]byte, error) {
 			return s.localHealth(ctx, string(body)), nil
 		},
+		kindIntegration: s.handleIntegration,
 		kindGatewayStats: func(_ context.Context, _ string, body []byte) ([]byte, error) {
 			if len(body) != 8 {
 				return nil, messages.Invalid("malformed_message", "EUI of another node")

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"lorikeet/messages"
 )
 
 // Secret is a text that never prints itself.
@@ -37,8 +39,11 @@ type Config struct {
 	AdminKey Secret        `yaml:"admin_key" doc:"admin API key; empty: one is made at the first start and printed once"`
 	KEK      Secret        `yaml:"key_encryption_key" doc:"32 bytes in hex or base64 that seal the stored keys; empty: made once, kept in the data folder"`
 	NetID    string        `yaml:"net_id" doc:"NetID of the network, 6 hex digits"`
+	KEKs     KEKs          `yaml:"keks" doc:"key-encryption keys that wrap and open keys of devices (RFC 3394), label: 32, 48 or 64 hex digits; the same on all nodes"`
+	Network  NetworkConfig `yaml:"network"`
 	Log      LogConfig     `yaml:"log"`
 	HTTP     HTTPConfig    `yaml:"http"`
+	API      APIConfig     `yaml:"api"`
 	MQTT     MQTTConfig    `yaml:"mqtt"`
 	UDP      UDPConfig     `yaml:"udp"`
 	Radio    RadioConfig   `yaml:"radio"`
@@ -48,6 +53,18 @@ type Config struct {
 	Cluster  ClusterConfig `yaml:"cluster"`
 	NATS     NATSConfig    `yaml:"nats"`
 	Embedded EmbeddedNATS  `yaml:"embedded_nats"`
+}
+
+// KEKs are hex digits by label.
+type KEKs map[string]Secret
+
+// NetworkConfig is what messages say of the network in network_ids, beside the NetID.
+type NetworkConfig struct {
+	NSID           string `yaml:"ns_id" doc:"EUI of the network server, 16 hex digits, shown in network_ids of messages"`
+	TenantID       string `yaml:"tenant_id" doc:"tenant shown in network_ids of messages"`
+	ClusterID      string `yaml:"cluster_id" doc:"cluster shown in network_ids of messages"`
+	ClusterAddress string `yaml:"cluster_address" doc:"host name shown in network_ids of messages; empty: that of http.public_url"`
+	TenantAddress  string `yaml:"tenant_address" doc:"host name of the tenant shown in network_ids of messages"`
 }
 
 type LogConfig struct {
@@ -60,10 +77,9 @@ type HTTPConfig struct {
 	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: http://localhost and the port"`
 }
 
-type MQTTConfig struct {
-	Listen         string `yaml:"listen" doc:"address of the MQTT broker; empty: no broker"`
-	PublicAddress  string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
-	MaxConnections int    `yaml:"max_connections" doc:"clients at one time"`
+type APIConfig struct {
+	Input       string `yaml:"input" doc:"strict: wrong input is refused, with what to send instead; lenient: it is taken as The Things Stack takes it. For REST, MQTT, webhooks and pub/sub"`
+	DevEUIBlock string `yaml:"dev_eui_block" doc:"block of DevEUIs that the API issues, as its first EUI and the number of fixed bits, e.g. 70B3D57ED0000000/40; empty: random locally administered ones"`
 }
 
 type UDPConfig struct {
@@ -83,7 +99,8 @@ type StoreConfig struct {
 }
 
 type WebhookConfig struct {
-	AllowPrivateNetworks bool `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	AllowPrivateNetworks bool   `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	Templates            string `yaml:"templates" doc:"folder with webhook templates (YAML) beside the built-in ones; empty: none"`
 }
 
 type ScriptConfig struct {
@@ -134,10 +151,11 @@ func (c *Config) embedded() bool { return c.Cluster.URL == "embedded" }
 // DefaultConfig is safe to run with as it is.
 func DefaultConfig() Config {
 	return Config{
-		Data: "lorikeet-data", NetID: "000000",
+		Data: "lorikeet-data", NetID: "000000", KEKs: KEKs{},
 		Log:      LogConfig{Level: "info", Format: "text"},
 		HTTP:     HTTPConfig{Listen: ":1885"},
-		MQTT:     MQTTConfig{Listen: ":1883", MaxConnections: 10000},
+		API:      APIConfig{Input: "strict"},
+		MQTT:     defaultMQTT(),
 		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
 		Radio:    RadioConfig{DeduplicationWindow: 200 * time.Millisecond, MaxInFlight: 20000, PassivateAfter: 5 * time.Minute},
 		Store:    StoreConfig{Retention: 30 * 24 * time.Hour},
@@ -158,13 +176,19 @@ func (c *Config) Validate() error {
 	if _, err := parseNetID(c.NetID); err != nil {
 		bad("net_id: %w", err)
 	}
+	if _, err := c.KEKs.parse(); err != nil {
+		bad("keks: %w", err)
+	}
+	if _, err := messages.ParseEUI64(c.Network.NSID); c.Network.NSID != "" && err != nil {
+		bad("network.ns_id: %w", err)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		bad("log.level %q: use debug, info, warn or error", c.Log.Level)
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format %q: use text or json", c.Log.Format)
 	}
-	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "mqtt.listen": c.MQTT.Listen, "udp.listen": c.UDP.Listen} {
+	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "udp.listen": c.UDP.Listen} {
 		if addr == "" && name != "http.listen" {
 			continue
 		}
@@ -172,11 +196,13 @@ func (c *Config) Validate() error {
 			bad("%s %q: use host:port or :port", name, addr)
 		}
 	}
+	errs = append(errs, c.MQTT.validate()...)
 	if c.HTTP.PublicURL != "" {
 		if u, err := url.Parse(c.HTTP.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)
 		}
 	}
+	errs = append(errs, c.API.validate()...)
 	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
 		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)
 	}
@@ -336,6 +362,9 @@ func (c *Config) Write(w io.Writer) error {
 		}
 		if secret, ok := field.Interface().(Secret); ok && secret != "" {
 			value = []byte("\"\" # set, not shown\n")
+		}
+		if keks, ok := field.Interface().(KEKs); ok && len(keks) > 0 {
+			value = []byte("{} # set, not shown\n")
 		}
 		if e != nil {
 			err = e

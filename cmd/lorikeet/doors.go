@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -18,6 +17,7 @@ import (
 	"lorikeet/gateways/webhook"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
+	"lorikeet/messages/v3/pb"
 	"lorikeet/persistence/registry"
 )
 
@@ -27,9 +27,6 @@ func (s *server) startDoors(ctx context.Context) error {
 		return err
 	}
 	s.unwatch = s.registry.Watch(s.registryChanged)
-	if err := s.startFeeds(ctx); err != nil {
-		return err
-	}
 	s.startCleaning(ctx)
 	if err := s.startREST(); err != nil {
 		return err
@@ -46,47 +43,31 @@ func (s *server) startDoors(ctx context.Context) error {
 }
 
 func (s *server) startBroker(context.Context) (err error) {
-	if s.cfg.MQTT.Listen == "" {
+	if !s.cfg.MQTT.enabled() {
 		return nil
 	}
-	s.broker, err = broker.Open(broker.Config{
-		Listen: s.cfg.MQTT.Listen, MaxConnections: s.cfg.MQTT.MaxConnections, Authorize: s.registry.Authorize,
-		ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices, Log: s.log.With("component", "broker"), Registerer: s.metrics,
-	})
-	return err
-}
-
-// startFeeds shows the broker the events of every application.
-func (s *server) startFeeds(ctx context.Context) error {
-	if s.broker == nil {
-		return nil
-	}
-	s.feeds = newFeeds(s.store, s.broker.Publish, s.log.With("component", "feeds"))
-	apps, err := s.registry.Applications(ctx)
-	if err != nil {
+	cfg := s.brokerConfig()
+	if cfg.Input, err = s.cfg.API.input(); err != nil {
 		return err
 	}
-	for _, app := range apps {
-		s.feeds.start(app.IDs.ApplicationID)
-	}
-	return nil
+	s.broker, err = broker.Open(cfg)
+	return err
 }
 
 // registryChanged is called after each write of the registry and must not block.
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
-	if s.broker == nil || s.feeds == nil {
+	if s.broker == nil {
 		return
 	}
 	switch {
 	case c.Kind == messages.KindAPIKey:
 		s.broker.KeyChanged(c.ID)
+	case c.Kind == messages.KindMQTTSession:
+		s.broker.SessionChanged(c.ID)
 	case c.Kind == messages.KindApplication && c.Deleted:
-		s.feeds.end(c.ID)
 		s.broker.ApplicationDeleted(c.ID)
-	case c.Kind == messages.KindApplication:
-		s.feeds.start(c.ID)
 	}
 }
 
@@ -106,14 +87,29 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
-	s.rest, err = rest.Open(rest.Config{
-		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
-		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+	templates, err := webhook.LoadTemplates(s.cfg.Webhooks.Templates)
+	if err != nil {
+		return fmt.Errorf("webhooks.templates: %w", err)
+	}
+	mqtt, mqttTLS := s.publicMQTT()
+	cfg, err := s.completeREST(rest.Config{
+		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
+		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
+	if err != nil {
+		return err
+	}
+	s.rest, err = rest.Open(cfg)
 	return err
 }
+
+var (
+	_ actors.ConnectedIntegration = (*mqttclient.Client)(nil)
+	_ actors.ConnectedIntegration = (*natsclient.Client)(nil)
+)
 
 func checkPubSub(p v3.PubSub) error {
 	switch {
@@ -141,7 +137,7 @@ func (s *server) localHealth(ctx context.Context, key string) json.RawMessage {
 	if !ok {
 		return nil
 	}
-	return webhook.Health(st.FailedAttempts, st.LastFailedAt, st.LastError)
+	return webhook.Health(st.Message(""))
 }
 
 func (s *server) gatewayStats(eui messages.EUI64) (v3.GatewayConnectionStats, bool) {
@@ -162,21 +158,6 @@ func (s *server) localGatewayStats(eui messages.EUI64) (v3.GatewayConnectionStat
 		return v3.GatewayConnectionStats{}, false
 	}
 	return connectionStats(c), true
-}
-
-// publicMQTT is the address that mqtt-connection-info tells.
-func (s *server) publicMQTT() string {
-	if s.broker == nil {
-		return ""
-	}
-	if s.cfg.MQTT.PublicAddress != "" {
-		return s.cfg.MQTT.PublicAddress
-	}
-	_, port, err := net.SplitHostPort(s.broker.Addr())
-	if err != nil {
-		return ""
-	}
-	return net.JoinHostPort("localhost", port)
 }
 
 // radioSink hands frames to the ingress. The door itself keeps what radio gateways say of themselves.

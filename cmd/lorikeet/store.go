@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"lorikeet/actors"
+	"lorikeet/gateways/broker"
+	"lorikeet/gateways/rest"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
 	"lorikeet/persistence/migrate"
@@ -20,6 +22,8 @@ type store interface {
 	actors.SessionStore
 	actors.IntegrationLog
 	registry.Store
+	broker.Store
+	rest.History
 	DeleteApplication(ctx context.Context, applicationID string) error
 	Ready() error
 	Close() error
@@ -44,8 +48,12 @@ func (s *server) openStore(ctx context.Context) error {
 	if err := migrate.Check(ctx, s.store); err != nil {
 		return err
 	}
+	keks, err := s.cfg.KEKs.parse()
+	if err != nil {
+		return fmt.Errorf("keks: %w", err)
+	}
 	s.registry, err = registry.Open(ctx, s.store, registry.Config{
-		Clock: time.Now, Rand: rand.Reader, Log: s.log, OnFailure: func(err error) { s.failed <- fmt.Errorf("registry: %w", err) },
+		Clock: time.Now, Rand: rand.Reader, Log: s.log, KEKs: keks, OnFailure: func(err error) { s.failed <- fmt.Errorf("registry: %w", err) },
 	})
 	if err != nil {
 		return err

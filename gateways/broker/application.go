@@ -10,11 +10,16 @@ import (
 	"lorikeet/messages"
 )
 
-// application holds the subscriptions to the events of one application.
+// application holds the subscriptions of the connected clients to the events of one application.
 type application struct {
-	count atomic.Int64 // of subscriptions: an event of an application without any costs one look
+	id       string
+	position atomic.Uint64 // the feed has handed out every event up to here
+
+	feedMu sync.Mutex // held while a feed is started or stopped
+	users  int        // sessions with subscriptions, guarded by feedMu
 
 	mu       sync.Mutex
+	feed     *feed                // nil while nobody subscribes
 	wide     []*filter            // that may match any device
 	byDevice map[string][]*filter // the others
 	shared   map[string]*filter   // by share group and levels
@@ -46,9 +51,14 @@ type filter struct {
 
 type subscription struct {
 	session *session
-	filter  *filter
-	qos     byte
-	id      int // subscription identifier, 0 if none
+	levels  []string // of its filter below v3/{uid}
+	shared  string   // key in application.shared, "" if it is not for a share group
+	filter  *filter  // where it is attached, nil if it is not
+
+	// Changed only with application.mu and session.mu held.
+	qos   byte
+	id    int    // subscription identifier, 0 if none
+	since uint64 // it begins with the events after this place
 }
 
 type target struct {
@@ -57,40 +67,123 @@ type target struct {
 	ids     []int
 }
 
-func newApplication() *application {
-	return &application{byDevice: map[string][]*filter{}, shared: map[string]*filter{}}
+func newApplication(id string) *application {
+	return &application{id: id, byDevice: map[string][]*filter{}, shared: map[string]*filter{}}
 }
 
-// subscribed gives the number of subscriptions of the session, and whether one has that text.
-func (a *application) subscribed(s *session, text string) (n int, has bool) {
+// subscribed gives the number of subscriptions of the session and the bytes of their filters, and whether one has that text.
+func (a *application) subscribed(s *session, text string) (n, bytes int, has bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(s.subscriptions), s.subscriptions[text] != nil
+	return len(s.subscriptions), s.filterBytes, s.subscriptions[text] != nil
 }
 
-// subscribe adds a subscription of the session, or replaces the one with the same text.
-func (a *application) subscribe(s *session, text, share string, levels []string, qos byte, id int) {
+// request is a subscription that is wanted.
+type request struct {
+	text, share string
+	levels      []string
+	qos         byte
+	id          int
+	since       uint64
+}
+
+// subscribe adds subscriptions of the session, or replaces those with the same text. They begin with what the feed hands out next.
+func (a *application) subscribe(s *session, requests ...request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s.gone {
 		return
 	}
-	if old := s.subscriptions[text]; old != nil {
-		old.qos, old.id = qos, id
-		return
-	}
-	sub := &subscription{session: s, qos: qos, id: id}
-	key := ""
-	if share != "" {
-		key = share + "/" + strings.Join(levels, "/")
-	}
-	f := a.shared[key]
-	if f == nil {
-		f = &filter{levels: levels, shared: key}
-		if key != "" {
-			a.shared[key] = f
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	here := a.position.Load()
+	for _, r := range requests {
+		if old := s.subscriptions[r.text]; old != nil {
+			if old.qos == 0 {
+				old.since = here
+			}
+			old.qos, old.id = r.qos, r.id
+			continue
 		}
-		if device := deviceOf(levels); device != "" {
+		r.since = here
+		sub := a.add(s, r)
+		if s.fed {
+			a.attachOne(sub)
+		}
+	}
+	s.refit(here)
+}
+
+// add notes a subscription with the session. a.mu is held.
+func (a *application) add(s *session, r request) *subscription {
+	key := ""
+	if r.share != "" {
+		key = r.share + "/" + strings.Join(r.levels, "/")
+	}
+	sub := &subscription{session: s, levels: r.levels, shared: key, qos: r.qos, id: r.id, since: r.since}
+	s.subscriptions[r.text] = sub
+	s.filterBytes += len(r.text)
+	return sub
+}
+
+// refit makes the lane serve the subscriptions as they are now. A lane that had none before begins here. s.app.mu and s.mu are held.
+func (s *session) refit(here uint64) {
+	before := s.own.durable
+	s.own = collectFilters(s.subscriptions)
+	switch {
+	case before == 0 && s.own.durable > 0:
+		s.moveTo(max(s.place, here))
+		s.following = s.live
+	case before > 0 && s.own.durable == 0:
+		s.moveTo(s.place)
+	}
+}
+
+// unsubscribe takes back the subscriptions with these texts, and says for each whether there was one.
+func (a *application) unsubscribe(s *session, texts []string) (had []bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, text := range texts {
+		sub := s.subscriptions[text]
+		if had = append(had, sub != nil); sub == nil {
+			continue
+		}
+		delete(s.subscriptions, text)
+		s.filterBytes -= len(text)
+		if s.fed {
+			a.remove(sub)
+		}
+	}
+	a.sweep()
+	s.refit(a.position.Load())
+	return had
+}
+
+// attach makes the subscriptions of the session get events, now and later; false if they do already, or the session is gone.
+func (a *application) attach(s *session) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.fed || s.gone {
+		return false
+	}
+	s.fed = true
+	for _, sub := range s.subscriptions {
+		a.attachOne(sub)
+	}
+	return true
+}
+
+// attachOne puts a subscription to the others. a.mu is held.
+func (a *application) attachOne(sub *subscription) {
+	f := a.shared[sub.shared]
+	if f == nil {
+		f = &filter{levels: sub.levels, shared: sub.shared}
+		if f.shared != "" {
+			a.shared[f.shared] = f
+		}
+		if device := deviceOf(f.levels); device != "" {
 			a.byDevice[device] = append(a.byDevice[device], f)
 		} else {
 			a.wide = append(a.wide, f)
@@ -98,33 +191,33 @@ func (a *application) subscribe(s *session, text, share string, levels []string,
 	}
 	sub.filter = f
 	f.members = append(f.members, sub)
-	s.subscriptions[text] = sub
-	a.count.Add(1)
 }
 
-// unsubscribe takes back the subscriptions with these texts, where there are any.
-func (a *application) unsubscribe(s *session, texts []string) {
+// detach ends that; the session keeps its subscriptions. False if it was not attached.
+func (a *application) detach(s *session) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, text := range texts {
-		if sub := s.subscriptions[text]; sub != nil {
-			delete(s.subscriptions, text)
-			a.remove(sub)
-		}
-	}
-	a.sweep()
+	return a.drop(s)
 }
 
-// leave takes back all subscriptions of the session. It gets no more, though its connection may be just about to ask for one.
-func (a *application) leave(s *session) {
+// leave is detach for good: the session subscribes to nothing more, though its connection may be just about to ask for it.
+func (a *application) leave(s *session) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.gone = true
-	for text, sub := range s.subscriptions {
-		delete(s.subscriptions, text)
+	return a.drop(s)
+}
+
+func (a *application) drop(s *session) bool {
+	if !s.fed {
+		return false
+	}
+	s.fed = false
+	for _, sub := range s.subscriptions {
 		a.remove(sub)
 	}
 	a.sweep()
+	return true
 }
 
 // sweep takes the filters without members out of a.wide.
@@ -135,7 +228,7 @@ func (a *application) sweep() {
 // remove takes a subscription out of everything but a.wide.
 func (a *application) remove(sub *subscription) {
 	f := sub.filter
-	a.count.Add(-1)
+	sub.filter = nil
 	f.members = slices.DeleteFunc(f.members, func(m *subscription) bool { return m == sub })
 	if len(f.members) > 0 {
 		return
@@ -153,35 +246,45 @@ func (a *application) remove(sub *subscription) {
 	}
 }
 
-// publish hands an event to every session that is subscribed to it, once each. It returns the sessions that must end since they can keep no more, and one
-// whose client is far behind, if there is one.
-func (a *application) publish(e messages.LogEntry) (overfull []*session, behind *session) {
-	suffix, ok := suffixes[e.Type]
-	if !ok {
-		return nil, nil
-	}
-	topic := append(make([]string, 0, 4), "devices", e.Device.DeviceID)
-	topic = append(topic, strings.Split(suffix[1:], "/")...)
+func eventOfEntry(e *messages.LogEntry, suffix string) *event {
+	return &event{seq: e.Seq, id: e.ID, device: e.Device.DeviceID, suffix: suffix, payload: e.JSON}
+}
+
+// topicOf gives the levels of the topic of an event below v3/{uid}.
+func topicOf(device, suffix string) []string {
+	return append(append(make([]string, 0, 4), "devices", device), strings.Split(suffix[1:], "/")...)
+}
+
+// publish hands an event of the feed to every session that is subscribed to it, once each. It returns one whose client is far behind, if there is one.
+func (a *application) publish(f *feed, e *messages.LogEntry) (behind *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.feed != f { // it has ended
+		return nil
+	}
+	before := a.position.Load()
+	defer a.position.Store(e.Seq)
+	suffix, known := suffixes[e.Type]
+	if !known {
+		return nil
+	}
+	topic := topicOf(e.Device.DeviceID, suffix)
 	a.events++
 	clear(a.targets)
 	a.targets = a.targets[:0]
 	a.match(a.byDevice[e.Device.DeviceID], topic)
 	a.match(a.wide, topic)
 	if len(a.targets) == 0 {
-		return nil, nil
+		return nil
 	}
-	ev := &event{device: e.Device.DeviceID, suffix: suffix, payload: e.JSON}
+	ev := eventOfEntry(e, suffix)
 	for _, t := range a.targets {
-		if !t.session.deliver(ev, t.qos, t.ids) {
-			overfull = append(overfull, t.session)
-		}
+		t.session.deliver(ev, t.qos, t.ids, before)
 		if t.session.congested() != nil {
 			behind = t.session
 		}
 	}
-	return overfull, behind
+	return behind
 }
 
 // wait gives a client that is far behind time to read, so that a burst does not cut those who only need a moment. A client that reads slowly, or not at
@@ -216,7 +319,7 @@ func (a *application) spend(now time.Time, d time.Duration) time.Duration {
 }
 
 // match adds the sessions behind the filters to a.targets. Overlapping subscriptions of a session give one delivery with the highest QoS [MQTT-3.3.5-1]
-// and all subscription identifiers.
+// and all subscription identifiers. What a share group gets is of QoS 0.
 func (a *application) match(filters []*filter, topic []string) {
 	for _, f := range filters {
 		if !matches(f.levels, topic) {
@@ -229,7 +332,9 @@ func (a *application) match(filters []*filter, topic []string) {
 			a.targets = append(a.targets, target{session: s})
 		}
 		t := &a.targets[s.matched]
-		t.qos = max(t.qos, sub.qos)
+		if f.shared == "" {
+			t.qos = max(t.qos, sub.qos)
+		}
 		if sub.id != 0 && !slices.Contains(t.ids, sub.id) {
 			t.ids = append(t.ids, sub.id)
 		}
@@ -245,10 +350,4 @@ func (f *filter) pick() *subscription {
 		}
 	}
 	return f.members[f.turn%len(f.members)]
-}
-
-func (s *session) connected() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.live
 }

@@ -14,16 +14,21 @@ import (
 	"lorikeet/messages"
 )
 
-// BenchmarkFanOut publishes events of 700 bytes to subscribers over loopback, and ends when the last of them has the last.
+// BenchmarkFanOut publishes events of 700 bytes to subscribers over loopback, and ends when the last of them has the last. Those that are kept have
+// sessions in the store.
 func BenchmarkFanOut(b *testing.B) {
-	for _, subscribers := range []int{1, 10} {
-		for qos := range byte(2) {
-			b.Run(fmt.Sprintf("subscribers=%d/qos=%d", subscribers, qos), func(b *testing.B) { benchmarkFanOut(b, subscribers, qos) })
+	for _, subscribers := range []int{1, 10, 100} {
+		for _, c := range []struct {
+			name string
+			qos  byte
+			kept bool
+		}{{"qos=0", 0, false}, {"qos=1", 1, false}, {"qos=1,kept", 1, true}} {
+			b.Run(fmt.Sprintf("subscribers=%d/%s", subscribers, c.name), func(b *testing.B) { benchmarkFanOut(b, subscribers, c.qos, c.kept) })
 		}
 	}
 }
 
-func benchmarkFanOut(b *testing.B, subscribers int, qos byte) {
+func benchmarkFanOut(b *testing.B, subscribers int, qos byte, kept bool) {
 	cfg := newWorld().config()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	s := start(b, cfg)
@@ -31,7 +36,7 @@ func benchmarkFanOut(b *testing.B, subscribers int, qos byte) {
 	progress := make([]chan int, subscribers)
 	for i := range subscribers {
 		c := dial(b, s)
-		c.login(b, 4, fmt.Sprint("c", i), "app1", "all")
+		c.login(b, 4, fmt.Sprint("c", i), "app1", "all", func(pk *packets.Packet) { pk.Connect.Clean = !kept })
 		c.subscribe(b, "#", qos)
 		_ = c.SetDeadline(time.Now().Add(10 * time.Minute))
 		progress[i] = make(chan int, b.N/1000+1)
@@ -47,7 +52,7 @@ func benchmarkFanOut(b *testing.B, subscribers int, qos byte) {
 				<-p
 			}
 		}
-		s.Publish(e)
+		s.commit(e)
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N*subscribers)/b.Elapsed().Seconds(), "deliveries/s")
@@ -76,32 +81,21 @@ func consume(b *testing.B, c *raw, n int, progress chan<- int) {
 	_ = acks.Flush()
 }
 
-// BenchmarkNoSubscriber shows what an event costs that no one wants.
-func BenchmarkNoSubscriber(b *testing.B) {
-	s, stop := unnetworked(b, newWorld().config())
-	defer stop()
-	e := eventOf("app1", "dev1", messages.EventUplink, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Publish(e)
-	}
-}
-
 // BenchmarkManyFilters publishes where 10000 subscriptions are for one device each.
 func BenchmarkManyFilters(b *testing.B) {
 	s, stop := unnetworked(b, newWorld().config())
 	defer stop()
-	app := newApplication()
-	s.apps.Store("app1", app)
+	app := newApplication("app1")
 	for i := range 10000 {
-		session := newSession(sessionKey{username: "app1"}, "", &s.kept)
+		session := newSession(sessionKey{username: "app1"}, "", app, s)
 		filter := fmt.Sprintf("v3/app1/devices/dev%d/up", i)
 		_, levels, _ := rewriteFilter("app1", filter)
-		app.subscribe(session, filter, "", levels, 0, 0)
+		app.attach(session)
+		app.subscribe(session, request{text: filter, levels: levels})
 	}
 	e := eventOf("app1", "dev77", messages.EventUplink, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Publish(e)
+		app.publish(nil, &e)
 	}
 }

@@ -5,9 +5,9 @@
 // and the delivery of events are in session.go and application.go, so that an event is matched once, copied once for each subscriber, never waits for
 // one of them, and keeps its order and its packet id until it is confirmed.
 //
-// What the qualities of service mean here: QoS 0, an event is sent once to whoever is connected. QoS 1 and 2, it is kept in memory and in order until the
-// client confirms it, over reconnects of a session that is kept, not over a restart of the server. A client that reads too slowly is cut, a session that
-// is absent for too many events is given up, and its client sees that when it finds no session; neither loses anything without a sign.
+// What the qualities of service mean here: QoS 0, an event is sent once to whoever is connected. QoS 1 and 2, it is sent from the durable log in the
+// order of the log until the client confirms it, over reconnects, restarts and nodes for a session that is kept (lane.go). A client that lags or is away
+// costs no memory; it loses something only if it stays away for longer than the log is kept, and then that is logged and counted.
 package broker
 
 import (
@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,20 +24,37 @@ import (
 
 	"lorikeet/gateways"
 	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
 )
 
-// Config of a Server. Authorize, ApplicationExists and Downlinks are required; a zero number means its default.
+// Config of a Server. Authorize, ApplicationExists, KeyRights, Downlinks and Store are required; a zero number means its default.
 type Config struct {
-	Listen string // address to listen on, e.g. ":1883"
+	Listen             string // address to listen on, e.g. ":1883"; empty: none
+	ListenTLS          string // for MQTT over TLS, e.g. ":8883"
+	ListenWebSocket    string // for MQTT over WebSocket, on the path /mqtt
+	ListenWebSocketTLS string // the same over TLS
+	TLS                TLSFiles
+	// WebSocketOrigins are the hosts whose pages may connect by WebSocket, beside the host itself: patterns such as "*.example.com", or "*" for all.
+	WebSocketOrigins []string
 	// MaxConnections in all, default 10000; half of them may come from one address.
 	MaxConnections int
 	// Authorize finds out what an API key may do. An error with CodeUnavailable lets the client try again, any other one refuses it.
 	Authorize func(ctx context.Context, key string) (messages.Access, error)
 	// ApplicationExists is asked at each login.
 	ApplicationExists func(id string) bool
-	Downlinks         gateways.Downlinks
-	Log               *slog.Logger          // nil: none
-	Registerer        prometheus.Registerer // nil: no metrics
+	// KeyRights says what an API key, named by its id, may do in an application; messages.ErrNotFound if it is gone. It is asked for sessions whose
+	// client is away.
+	KeyRights func(ctx context.Context, application, keyID string) (messages.Access, error)
+	Downlinks gateways.Downlinks
+	Input     v3.Input // how wrong downlinks are taken
+	Store     Store
+	// Node is the name of this server among those that share Store; empty if there are no others.
+	Node string
+	// MaxSessionExpiry is how long a session is kept for its client at most, default 30 days.
+	MaxSessionExpiry time.Duration
+
+	Log        *slog.Logger          // nil: none
+	Registerer prometheus.Registerer // nil: no metrics
 
 	// ConnectTimeout is the time for a connection to log in, default 5 s.
 	ConnectTimeout time.Duration
@@ -53,6 +69,9 @@ type Config struct {
 func (c *Config) setDefaults() {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 10000
+	}
+	if c.MaxSessionExpiry == 0 {
+		c.MaxSessionExpiry = 30 * 24 * time.Hour
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -77,10 +96,15 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	mqtt       *mqtt.Server
-	socket     net.Listener
+	doors      []door
 	doorkeeper *doorkeeper
 	memory     memory // of the write buffers
-	kept       memory // of the events that wait in sessions
+	window     memory // of the events of QoS 1 and 2 that are not confirmed
+	saver      saver
+	turns      turns
+	attempts   *attempts
+	began      time.Time
+	kept       atomic.Int64 // sessions in the store, about
 
 	ctx        context.Context // ends what runs for clients
 	cancel     context.CancelFunc
@@ -91,6 +115,8 @@ type Server struct {
 
 	mu          sync.Mutex
 	sessions    map[sessionKey]*session
+	byID        map[string]*session // by the id of the document
+	wills       map[sessionKey]*time.Timer
 	closed      bool
 	revocations atomic.Int64 // a login that began before the last one is checked again
 	lastClient  atomic.Int64
@@ -99,25 +125,25 @@ type Server struct {
 // Open listens and serves. The error is about the address, or metrics that are registered already.
 func Open(cfg Config) (*Server, error) {
 	cfg.setDefaults()
-	socket, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("MQTT: %w", err)
-	}
 	s, err := newServer(cfg)
 	if err != nil {
-		_ = socket.Close()
 		return nil, err
 	}
-	s.socket = socket
-	s.running.Go(s.accept)
-	s.log.Info("MQTT is listening", "address", s.Addr())
+	if err := s.openDoors(); err != nil {
+		_ = s.Close(context.Background())
+		return nil, err
+	}
+	s.serveDoors()
 	return s, nil
 }
 
 // newServer makes a server without a socket.
 func newServer(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, doorkeeper: newDoorkeeper(cfg.MaxConnections)}
-	s.memory.limit, s.kept.limit = 32*int64(cfg.WriteBuffer), maxWaitingOfAll
+	s := &Server{
+		cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, byID: map[string]*session{}, wills: map[sessionKey]*time.Timer{},
+		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), attempts: newAttempts(time.Now), began: time.Now(),
+	}
+	s.memory.limit, s.window.limit = 32*int64(cfg.WriteBuffer), maxWindowOfAll
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		return nil, err
@@ -126,7 +152,7 @@ func newServer(cfg Config) (*Server, error) {
 	capabilities := mqtt.NewDefaultServerCapabilities()
 	capabilities.MaximumPacketSize = maxPacket
 	capabilities.MaximumClientWritesPending = 1 // nothing goes out through the library's queue
-	capabilities.MaximumSessionExpiryInterval = maxSessionExpiry
+	capabilities.MaximumSessionExpiryInterval = uint32(cfg.MaxSessionExpiry / time.Second)
 	capabilities.TopicAliasMaximum = 0
 	capabilities.Compatibilities.ObscureNotAuthorized = true
 	capabilities.Compatibilities.NoInheritedPropertiesOnAck = true
@@ -140,37 +166,26 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("MQTT: %w", err)
 	}
 	s.background.Go(s.recheckKeys)
+	s.background.Go(s.saveCursors)
+	s.background.Go(s.tidy)
 	return s, nil
 }
 
 // Suspend ends all connections and takes no new ones until it is called with false: the clients are to go to another server. Their sessions are kept.
 func (s *Server) Suspend(suspended bool) { s.doorkeeper.shut(suspended) }
 
-// Addr is the address that the server listens on.
-func (s *Server) Addr() string { return s.socket.Addr().String() }
+// Addr is the address for MQTT over plain TCP, "" if there is none.
+func (s *Server) Addr() string { return s.addr("tcp") }
 
-// Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
-// subscriber gets them in that order. It waits for clients that are far behind while they read fast, and for others not longer than 50 ms in a second;
-// who is too far behind is cut.
-func (s *Server) Publish(e messages.LogEntry) {
-	v, ok := s.apps.Load(e.Device.ApplicationID)
-	if !ok {
-		return
+// TLSAddr is the address for MQTT over TLS, "" if there is none.
+func (s *Server) TLSAddr() string { return s.addr("tls") }
+
+// WebSocketAddr is the address for MQTT over WebSocket, with or without TLS, "" if there is none.
+func (s *Server) WebSocketAddr(tls bool) string {
+	if tls {
+		return s.addr("wss")
 	}
-	app := v.(*application)
-	if app.count.Load() == 0 {
-		return
-	}
-	overfull, behind := app.publish(e)
-	for _, session := range overfull {
-		s.metrics.dropped.WithLabelValues("session_full").Inc()
-		s.log.Warn("MQTT session is given up: too many events wait for its client",
-			"application_id", e.Device.ApplicationID, "client_id", shown(session.key.clientID))
-		s.drop(session, reasonQuotaExceeded)
-	}
-	if behind != nil {
-		app.wait(behind)
-	}
+	return s.addr("ws")
 }
 
 // KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once, and the
@@ -180,6 +195,37 @@ func (s *Server) KeyChanged(keyID string) {
 	for _, session := range s.sessionsWhere(func(k sessionKey, _ *session) bool { return k.keyID == keyID }) {
 		s.recheck(session)
 	}
+	s.inBackground(func(ctx context.Context) {
+		s.tidyStored(ctx, func(d *sessionDocument) bool { return d.KeyID == keyID })
+	})
+}
+
+// inBackground does something with the store, unless the server ends.
+func (s *Server) inBackground(do func(ctx context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.background.Go(func() { do(s.ctx) })
+	}
+}
+
+// SessionChanged is to be called after the document of a session was written or deleted by another server that shares the store. If the session lives
+// on there, its connection here ends.
+func (s *Server) SessionChanged(id string) {
+	s.mu.Lock()
+	session := s.byID[id]
+	s.mu.Unlock()
+	if session == nil || !session.stored.durable.Load() {
+		return
+	}
+	s.inBackground(func(ctx context.Context) {
+		doc, _, exists, err := s.find(ctx, session.key)
+		if err != nil || exists && doc.Generation <= session.stored.generation.Load() {
+			return
+		}
+		s.metrics.ended.WithLabelValues("taken_over").Inc()
+		s.drop(session, reasonTakenOver)
+	})
 }
 
 // recheckKeys notices keys that have expired, of which no one is told.
@@ -200,13 +246,12 @@ func (s *Server) recheckKeys() {
 
 // recheck asks for the rights of a session, and drops it if it has lost one. While no answer can be had, it stays; recheckKeys asks again.
 func (s *Server) recheck(session *session) {
-	read, write, err := s.rights(s.ctx, session)
+	asked := credentials{username: session.key.username, clientID: session.key.clientID, apiKey: session.apiKey}
+	_, read, write, err := s.rights(s.ctx, asked)
 	if messages.CodeOf(err) == messages.CodeUnavailable {
 		return
 	}
-	session.mu.Lock()
-	c := session.client
-	session.mu.Unlock()
+	c := session.connection()
 	if err != nil || c == nil && !read || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) {
 		s.metrics.ended.WithLabelValues("rights_lost").Inc()
 		s.drop(session, reasonNotAuthorized)
@@ -249,13 +294,22 @@ func (s *Server) sessionsWhere(is func(sessionKey, *session) bool) (out []*sessi
 	return out
 }
 
+func (s *Server) lagging() int {
+	return len(s.sessionsWhere(func(_ sessionKey, session *session) bool {
+		session.mu.Lock()
+		defer session.mu.Unlock()
+		return session.reading
+	}))
+}
+
 func (s *Server) sessionCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
 }
 
-// Close stops listening, tells the clients and waits for what they had begun, until ctx ends. Sessions are lost. No last will is carried out.
+// Close stops listening, tells the clients and waits for what they had begun, until ctx ends. Their sessions wait for them in the store. No last will
+// is carried out.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	already := s.closed
@@ -264,11 +318,11 @@ func (s *Server) Close(ctx context.Context) error {
 	if already {
 		return nil
 	}
-	if s.socket != nil {
-		_ = s.socket.Close()
-	}
+	s.closeDoors()
 	for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
-		s.drop(session, reasonShuttingDown)
+		if c := session.connection(); c != nil {
+			c.leave(reasonShuttingDown)
+		}
 	}
 	s.doorkeeper.closeAll()
 	ended := make(chan struct{})

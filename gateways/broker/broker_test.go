@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lorikeet/messages"
+	memstore "lorikeet/persistence/memory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,8 +31,10 @@ type world struct {
 	apps     map[string]bool
 	commands chan command
 	errs     []error       // for the next commands
+	unknown  bool          // no device exists
 	block    chan struct{} // if set, commands wait for it or the end of their context
 	log      *bytes.Buffer
+	store    *memstore.Store
 }
 
 type command struct {
@@ -51,7 +54,7 @@ func newWorld() *world {
 			"none":  rights(messages.RightApplicationInfo),
 			"admin": {Admin: true},
 		},
-		apps: map[string]bool{"app1": true, "app2": true}, commands: make(chan command, 20000), log: &bytes.Buffer{},
+		apps: map[string]bool{"app1": true, "app2": true}, commands: make(chan command, 20000), log: &bytes.Buffer{}, store: memstore.New(),
 	}
 	for name, access := range w.keys {
 		access.KeyID = "id-of-" + name
@@ -69,6 +72,17 @@ func (w *world) authorize(_ context.Context, key string) (messages.Access, error
 	access, ok := w.keys[key]
 	if !ok {
 		return messages.Access{}, messages.Errorf(messages.CodeUnauthenticated, "unauthenticated", "unknown API key")
+	}
+	return access, nil
+}
+
+// keyRights knows the keys by the ids that newWorld gives them.
+func (w *world) keyRights(_ context.Context, _, keyID string) (messages.Access, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	access, ok := w.keys[strings.TrimPrefix(keyID, "id-of-")]
+	if !ok {
+		return access, messages.ErrNotFound
 	}
 	return access, nil
 }
@@ -118,6 +132,11 @@ func (w *world) ReplaceDownlinks(ctx context.Context, d messages.DeviceID, items
 }
 
 func (w *world) FailDownlinks(_ context.Context, d messages.DeviceID, items []messages.Downlink, reason error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unknown {
+		return messages.NotFound("device_not_found", "no such device")
+	}
 	w.commands <- command{verb: "fail", device: d, items: items, reason: reason.Error()}
 	return nil
 }
@@ -130,7 +149,7 @@ func (w *world) Write(p []byte) (int, error) {
 
 func (w *world) config() Config {
 	return Config{
-		Listen: "127.0.0.1:0", Authorize: w.authorize, ApplicationExists: w.exists, Downlinks: w,
+		Listen: "127.0.0.1:0", Authorize: w.authorize, ApplicationExists: w.exists, Downlinks: w, KeyRights: w.keyRights, Store: w.store,
 		Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug - 8})),
 	}
 }
@@ -160,6 +179,9 @@ func start(t testing.TB, cfg Config) *Server {
 		}
 		if used := s.memory.used.Load(); used != 0 {
 			t.Errorf("%d bytes of write buffers are not given back", used)
+		}
+		if used := s.window.used.Load(); used != 0 {
+			t.Errorf("%d bytes of windows are not given back", used)
 		}
 	})
 	return s
@@ -285,7 +307,7 @@ func TestOnlyFiltersOfTheOwnApplicationAreGranted(t *testing.T) {
 	s := start(t, newWorld().config())
 	c, writer := connect(t, s, "c", "app1@ttn", "all"), connect(t, s, "w", "app1", "write")
 	for filter, want := range map[string]byte{
-		"#": 2, "v3/#": 2, "v3/+/devices/+/up": 2, "v3/app1@ttn/#": 2, "v3/app1@ttn/devices/dev1/up": 2, "$share/group/v3/+/devices/+/up": 2, "$share/group/#": 2,
+		"#": 2, "v3/#": 2, "v3/+/devices/+/up": 2, "v3/app1@ttn/#": 2, "v3/app1@ttn/devices/dev1/up": 2, "$share/group/v3/+/devices/+/up": 0, "$share/group/#": 0,
 		"v3/app1/#": 0x80, "v3/app2@ttn/#": 0x80, "+/#": 0x80, "+/app1@ttn/#": 0x80, "v2/#": 0x80, "$SYS/#": 0x80, "$share/group/$SYS/#": 0x80, "devices/+/up": 0x80,
 		"$share/group/v3/app2/#": 0x80, "up": 0x80, "/#": 0x80, "granted/#": 0x80,
 	} {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync/atomic"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 
@@ -11,7 +12,7 @@ import (
 // client is one connection and, after its login, who is at the other end.
 type client struct {
 	*conn
-	host    string // address without port
+	guest   *guest
 	metrics *metrics
 
 	// Set at the login, by the goroutine that reads; read by others only through a session.
@@ -22,23 +23,30 @@ type client struct {
 	will      *will
 	downlinks *gateways.DownlinkDoor
 	protocol  *mqtt.Client
-	present   bool // an earlier session goes on
-	left      bool // it said good-bye, or is thrown out, so there is no will; guarded by Server.mu
+	maxExpiry time.Duration // of its session
+	present   bool          // an earlier session goes on
+	codes     []byte        // of the SUBACK or UNSUBACK that is to be written
+	left      bool          // it said good-bye, or is thrown out, so there is no will; guarded by Server.mu
 
 	canRead, canWrite atomic.Bool
 }
 
 // send writes one event. False: the client can not take it, and counts as having it [MQTT5-3.1.2.11.4].
-func (c *client) send(s *session, d *delivery, again bool) bool {
+func (c *client) send(s *session, o *outgoing) bool {
 	f := publishFrame{
-		prefix: s.prefix, device: d.event.device, suffix: d.event.suffix, payload: d.event.payload,
-		qos: d.qos, dup: again, v5: c.v5, id: d.id, subscriptions: d.subscriptions,
+		prefix: s.prefix, device: o.device, suffix: o.suffix, payload: o.payload,
+		qos: o.qos, dup: o.again, id: o.packetID, subscriptions: o.subscriptions, eventID: o.event.id,
 	}
+	return c.sendFrame(&f)
+}
+
+func (c *client) sendFrame(f *publishFrame) bool {
+	f.v5 = c.v5
 	if c.maxPacket > 0 && f.size() > c.maxPacket {
 		c.metrics.dropped.WithLabelValues("too_large_for_client").Inc()
 		return false
 	}
-	switch err := c.publish(&f); err {
+	switch err := c.publish(f); err {
 	case nil:
 		c.metrics.events.Inc()
 	case errSlow:

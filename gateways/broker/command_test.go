@@ -20,7 +20,7 @@ func TestForeignPublishIsRefusedAndCounted(t *testing.T) {
 	s := start(t, w.config())
 	topics := []string{
 		"v3/app2/devices/dev1/down/push", "v3/app1@ttn/devices/dev1/down/push", "v3/app1/devices/dev1/up", "v3/app1/devices/dev1/down/queued",
-		"v3/app1/devices/DEV/down/push", "v3/app1/devices//down/push", "v3/app1/devices/dev1/down/push/x", "$SYS/broker/uptime", "$share/x/y", "x", "/",
+		"v3/app1/devices/DEV/down/push", "v3/app1/devices//down/push", "v3/app1/devices/dev1/down/push/x", "$SYS/broker/uptime", "$share/x/y", "x", "/", "v3/app1/devices/+/down/push", "v3/app1/devices/dev1/down/#",
 	}
 	for _, version := range []byte{4, 5} {
 		c := dial(t, s)
@@ -33,6 +33,10 @@ func TestForeignPublishIsRefusedAndCounted(t *testing.T) {
 					id = uint16(2*i) + uint16(qos)
 				}
 				c.send(t, publishPacket(topic, push, qos, id))
+				failed := c.expect(t, packets.Publish)
+				if text := string(failed.Payload); !strings.HasSuffix(failed.TopicName, "/down/failed") || !strings.Contains(text, `"topic_not_allowed"`) || !strings.Contains(text, `"correlation_ids":["mine"]`) {
+					t.Errorf("%s: answered on %s with %s", topic, failed.TopicName, text)
+				}
 				if qos == 0 {
 					continue
 				}
@@ -219,4 +223,130 @@ func TestNothingIsRetained(t *testing.T) {
 	if pk := c.expect(t, packets.Publish); string(pk.Payload) != `{"n":1}` || pk.FixedHeader.Retain {
 		t.Errorf("%s, retain %v", pk.Payload, pk.FixedHeader.Retain)
 	}
+}
+
+func TestRefusalNamesTheDeviceOfTheTopic(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c, other := dial(t, s), dial(t, s)
+	c.login(t, 4, "c", "app1@ttn", "all")
+	other.login(t, 4, "other", "app1", "all")
+	c.subscribe(t, "v3/+/devices/+/down/failed", 0)
+	other.subscribe(t, "#", 0)
+	c.send(t, publishPacket("v3/app1@ttn/devices/dev1/down/pusch", push, 1, 1))
+	failed := c.expect(t, packets.Publish)
+	if want := `"device_id":"dev1"`; failed.TopicName != "v3/app1@ttn/devices/dev1/down/failed" || !strings.Contains(string(failed.Payload), want) {
+		t.Errorf("%s: %s", failed.TopicName, failed.Payload)
+	}
+	c.expect(t, packets.Puback)
+	other.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	other.expect(t, packets.Pingresp) // the mistake is shown to its author only
+}
+
+func TestDownlinkForAnUnknownDeviceIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.unknown = true
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	c.subscribe(t, "#", 1)
+	for body, want := range map[string]string{push: `"device_not_found"`, `{"downlinks":[{"f_port":224,"correlation_ids":["mine"]}]}`: "224", `{"downlinks":[{"f_port":1,"frm_payload":"?","correlation_ids":["mine"]}]}`: "base64"} {
+		w.mu.Lock()
+		w.errs = []error{messages.NotFound("device_not_found", "no such device")}
+		w.mu.Unlock()
+		c.send(t, publishPacket("v3/app1/devices/dev9/down/push", body, 1, 1))
+		failed := c.expect(t, packets.Publish)
+		text := string(failed.Payload)
+		if failed.TopicName != "v3/app1/devices/dev9/down/failed" || !strings.Contains(text, want) || !strings.Contains(text, `"mine"`) || !strings.Contains(text, `"downlink_failed"`) {
+			t.Errorf("%s: answered on %s with %s", body, failed.TopicName, text)
+		}
+		if ack := c.expect(t, packets.Puback); ack.ReasonCode < 0x80 {
+			t.Errorf("PUBACK %#x", ack.ReasonCode)
+		}
+	}
+}
+
+func TestResultComesOnTheResponseTopic(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1@ttn", "all")
+	c.subscribe(t, "v3/app1@ttn/answers/#", 1)
+	old := dial(t, s)
+	old.login(t, 4, "old", "app1", "all")
+	old.subscribe(t, "v3/app1/answers/+", 0)
+	ask := func(verb, body, topic string) packets.Packet {
+		pk := publishPacket("v3/app1@ttn/devices/dev1/down/"+verb, body, 1, 1)
+		pk.Properties.ResponseTopic, pk.Properties.CorrelationData = topic, []byte{0, 1, 2}
+		return pk
+	}
+	c.send(t, ask("push", push, "v3/app1@ttn/answers/1"))
+	answer := c.expect(t, packets.Publish)
+	if answer.TopicName != "v3/app1@ttn/answers/1" || string(answer.Payload) != `{"code":0}` || string(answer.Properties.CorrelationData) != "\x00\x01\x02" {
+		t.Errorf("%s %s %x", answer.TopicName, answer.Payload, answer.Properties.CorrelationData)
+	}
+	c.expect(t, packets.Puback)
+	if answer := old.expect(t, packets.Publish); answer.TopicName != "v3/app1/answers/1" || string(answer.Payload) != `{"code":0}` {
+		t.Errorf("a client of 3.1.1 got %s %s", answer.TopicName, answer.Payload)
+	}
+	c.send(t, ask("replace", `{}`, "v3/app1@ttn/answers/2"))
+	answer = c.expect(t, packets.Publish)
+	if !strings.Contains(string(answer.Payload), `"code":3`) || !strings.Contains(string(answer.Payload), "no_downlinks") {
+		t.Errorf("%s", answer.Payload)
+	}
+	c.expect(t, packets.Puback)
+	for len(w.commands) > 0 {
+		w.next(t)
+	}
+	for _, topic := range []string{
+		"v3/app1/answers/1", "v3/app2@ttn/x", "x", "$SYS/x", "v3/app1@ttn/", "v3/app1@ttn/devices/dev1/up", "v3/app1@ttn/devices/dev1/down/push", "v3/app1@ttn/devices/dev1/location/solved",
+	} {
+		c.send(t, ask("push", push, topic))
+		if ack := c.expect(t, packets.Puback); ack.ReasonCode != packets.ErrNotAuthorized.Code {
+			t.Errorf("%s: PUBACK %#x", topic, ack.ReasonCode)
+		}
+	}
+	if len(w.commands) > 0 {
+		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestKeyThatMayNotReadHasNoResponse(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "write")
+	pk := publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1)
+	pk.Properties.ResponseTopic = "v3/app1/answers/1"
+	c.send(t, pk)
+	if ack := c.expect(t, packets.Puback); ack.ReasonCode != packets.ErrNotAuthorized.Code {
+		t.Errorf("PUBACK %#x", ack.ReasonCode)
+	}
+}
+
+func TestExpiredDownlinkIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.block = make(chan struct{}) // the server can't carry out anything
+		s, stop := unnetworked(t, w.config())
+		defer stop()
+		c := pipe(t, s)
+		c.login(t, 5, "c", "app1", "all")
+		pk := publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1)
+		pk.Properties.MessageExpiryInterval = 2
+		began := time.Now()
+		c.send(t, pk)
+		ack := c.expect(t, packets.Puback)
+		if ack.ReasonCode < 0x80 || !strings.Contains(ack.Properties.ReasonString, "expired") || time.Since(began) != 2*time.Second {
+			t.Errorf("PUBACK %#x %q after %v", ack.ReasonCode, ack.Properties.ReasonString, time.Since(began))
+		}
+		if got := w.next(t); got.verb != "fail" || got.items[0].CorrelationIDs[0] != "mine" {
+			t.Errorf("%+v", got)
+		}
+	})
 }

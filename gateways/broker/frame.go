@@ -10,13 +10,24 @@ type publishFrame struct {
 	dup, v5                bool
 	id                     uint16 // of QoS 1 and 2
 	subscriptions          []int  // subscription identifiers [MQTT5-3.3.2.3.8]
+	eventID                string // for the user property event_id
+	correlation            []byte // Correlation Data of the request that this answers [MQTT5-3.3.2.3.6]
 }
+
+// eventIDName is the user property by which a consumer knows an event that comes again.
+const eventIDName = "event_id"
 
 func (f *publishFrame) topicLen() int { return len(f.prefix) + len(f.device) + len(f.suffix) }
 
 func (f *publishFrame) propertiesLen() (n int) {
 	for _, id := range f.subscriptions {
 		n += 1 + varintLen(id)
+	}
+	if f.correlation != nil {
+		n += 1 + 2 + len(f.correlation)
+	}
+	if f.eventID != "" {
+		n += 1 + 2 + len(eventIDName) + 2 + len(f.eventID)
 	}
 	return n
 }
@@ -60,8 +71,18 @@ func (f *publishFrame) append(dst []byte) []byte {
 		for _, id := range f.subscriptions {
 			dst = appendVarint(append(dst, 0x0B), id)
 		}
+		if f.correlation != nil {
+			dst = append(binary.BigEndian.AppendUint16(append(dst, 0x09), uint16(len(f.correlation))), f.correlation...)
+		}
+		if f.eventID != "" { // [MQTT5-3.3.2.3.7]
+			dst = appendText(appendText(append(dst, 0x26), eventIDName), f.eventID)
+		}
 	}
 	return append(dst, f.payload...)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
 // varintLen is the length of a Variable Byte Integer [MQTT5-1.5.5].

@@ -89,6 +89,43 @@ func TestClientsWithAReceiveMaximumDoNotStopTheServer(t *testing.T) {
 	serves(t, s)
 }
 
+// TestPacketIDsOfTheTwoSidesAreTwoThings has the client use the ids of messages that it was sent and has not confirmed.
+func TestPacketIDsOfTheTwoSidesAreTwoThings(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c := dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	c.subscribe(t, "#", 1)
+	for n := range 3 {
+		s.Publish(event1(n))
+	}
+	var ids []uint16
+	for range 3 {
+		ids = append(ids, c.expect(t, packets.Publish).PacketID)
+	}
+	for n, id := range ids {
+		c.send(t, publishPacket("v3/app1/devices/dev1/down/push", push, byte(1+n%2), id))
+		if ack, err := c.read(); err != nil || ack.ReasonCode != 0 || ack.PacketID != id {
+			t.Fatalf("answer to a publish with the id of event %d: %#x %v", n, ack.ReasonCode, err)
+		}
+		if n == 1 {
+			c.send(t, confirmation(packets.Pubrel, id))
+			c.expect(t, packets.Pubcomp)
+		}
+		c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: id, Filters: packets.Subscriptions{{Filter: "v3/#", Qos: 1}}})
+		if ack := c.expect(t, packets.Suback); ack.ReasonCodes[0] != 1 {
+			t.Errorf("SUBACK %#x", ack.ReasonCodes[0])
+		}
+	}
+	session := s.sessionsWhere(func(sessionKey, *session) bool { return true })[0]
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	if session.sent != 3 {
+		t.Errorf("%d events wait to be confirmed, want 3", session.sent)
+	}
+}
+
 func TestReceiveMaximumIsKept(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())
@@ -116,39 +153,94 @@ func TestReceiveMaximumIsKept(t *testing.T) {
 
 func TestClientThatDoesNotReadIsCutAndDelaysNobody(t *testing.T) {
 	t.Parallel()
-	for qos := range byte(3) {
-		w := newWorld()
-		cfg := w.config()
+	w := newWorld()
+	cfg := w.config()
+	cfg.WriteBuffer = 256 << 10
+	s := start(t, cfg)
+	stuck := dial(t, s)
+	stuck.login(t, 4, "stuck", "app1", "all", keepAlive(0))
+	stuck.subscribe(t, "#", 0)
+	healthy := connect(t, s, "healthy", "app1", "all")
+	healthy.subscribe(t, "#", 0)
+	payload := `{"x":"` + strings.Repeat("x", 8000) + `"}`
+	e := event1(0)
+	e.JSON = []byte(payload)
+	for testutil.ToFloat64(s.metrics.ended.WithLabelValues("slow")) == 0 {
+		s.Publish(e)
+		if m := healthy.next(t); m.payload != payload {
+			t.Fatalf("got %d bytes", len(m.payload))
+		}
+	}
+	stuck.ends(t)
+	serves(t, s)
+}
+
+// TestClientThatConfirmsNothingCostsItsWindowOnly has a client that reads nothing for as long as thousands of events come. Nobody else waits for it, what
+// is kept for it is limited, and it gets everything in order once it reads.
+func TestClientThatConfirmsNothingCostsItsWindowOnly(t *testing.T) {
+	t.Parallel()
+	for _, qos := range []byte{1, 2} {
+		cfg := newWorld().config()
 		cfg.WriteBuffer = 256 << 10
 		s := start(t, cfg)
-		s.kept.limit = 8 << 20
-		stuck := dial(t, s)
-		stuck.login(t, 4, "stuck", "app1", "all", keepAlive(0))
+		stuck, healthy := dial(t, s), connect(t, s, "healthy", "app1", "all")
+		stuck.login(t, 5, "stuck", "app1", "all", receiveMaximum(50))
 		stuck.subscribe(t, "#", qos)
-		healthy := connect(t, s, "healthy", "app1", "all")
 		healthy.subscribe(t, "#", qos)
-		payload := `{"x":"` + strings.Repeat("x", 8000) + `"}`
-		e := event1(0)
-		e.JSON = []byte(payload)
-		var longest time.Duration
-		published := 0
-		cut := func() bool { return testutil.ToFloat64(s.metrics.ended.WithLabelValues("slow")) == 1 }
-		for full := uint64(0); full == 0 && !cut(); published++ { // with QoS 0 the buffer is full, with the others the session
-			before := time.Now()
+		const events = 3000
+		filler := strings.Repeat("x", 1000)
+		for n := range events {
+			e := event1(n)
+			e.JSON = fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, n, filler)
 			s.Publish(e)
-			longest = max(longest, time.Since(before))
-			if m := healthy.next(t); m.payload != payload {
-				t.Fatalf("got %d bytes", len(m.payload))
+			if m := healthy.next(t); m.payload != string(e.JSON) {
+				t.Fatalf("%.20s at place %d", m.payload, n)
 			}
-			if qos > 0 {
-				full = uint64(testutil.ToFloat64(s.metrics.dropped.WithLabelValues("session_full")))
+			if used := s.window.used.Load(); used > 300<<10 { // a tenth of all
+				t.Fatalf("%d bytes wait", used)
 			}
 		}
-		stuck.ends(t)
-		if longest > time.Second {
-			t.Errorf("QoS %d: one Publish of %d took %v", qos, published, longest)
+		for n := 0; n < events; {
+			pk, err := stuck.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch pk.FixedHeader.Type {
+			case packets.Publish:
+				if want := fmt.Sprintf(`{"n":%d,`, n); !strings.HasPrefix(string(pk.Payload), want) {
+					t.Fatalf("QoS %d: %.20s at place %d", qos, pk.Payload, n)
+				}
+				n++
+				if qos == 1 {
+					stuck.send(t, confirmation(packets.Puback, pk.PacketID))
+				} else {
+					stuck.send(t, confirmation(packets.Pubrec, pk.PacketID))
+				}
+			case packets.Pubrel:
+				stuck.send(t, confirmation(packets.Pubcomp, pk.PacketID))
+			}
 		}
-		serves(t, s)
+	}
+}
+
+// hand gives events to the subscribers as the feed does, without the log.
+func hand(t testing.TB, s *Server) func(e messages.LogEntry) {
+	t.Helper()
+	v, ok := s.apps.Load("app1")
+	if !ok {
+		t.Fatal("no application")
+	}
+	app := v.(*application)
+	seq := app.position.Load()
+	return func(e messages.LogEntry) {
+		seq++
+		e.Seq = seq
+		app.mu.Lock()
+		f := app.feed
+		app.mu.Unlock()
+		if behind := app.publish(f, &e); behind != nil {
+			app.wait(behind)
+		}
 	}
 }
 
@@ -184,10 +276,11 @@ func TestPublishWaitsForSlowClientsWithinItsCredit(t *testing.T) {
 		c.subscribe(t, "#", 0)
 		e := event1(1)
 		e.JSON = make([]byte, 1000)
+		one := hand(t, s)
 		publish := func(n int) time.Duration {
 			began := time.Now()
 			for range n {
-				s.Publish(e)
+				one(e)
 			}
 			return time.Since(began)
 		}
@@ -242,10 +335,11 @@ func TestBurstDoesNotCutAClientThatReads(t *testing.T) {
 				}
 			}
 		}()
+		one := hand(t, s)
 		for n := range events {
 			e := event1(n)
 			e.JSON = append(e.JSON, make([]byte, 1000)...)
-			s.Publish(e)
+			one(e)
 		}
 		<-done
 	})
@@ -577,11 +671,10 @@ func TestConnectionsAreLimited(t *testing.T) {
 func TestDoorkeeperCounts(t *testing.T) {
 	t.Parallel()
 	d := newDoorkeeper(10000)
-	one := func(host string) *client { return &client{host: host, conn: newConn(nil, &memory{}, 0, 0, nil)} }
-	var in []*client
+	var in []*guest
 	enter := func(host, want string) {
 		t.Helper()
-		c := one(host)
+		c := &guest{host: host}
 		if got := d.enter(c); got != want {
 			t.Fatalf("from %s with %d in: %q, want %q", host, len(in), got, want)
 		}

@@ -1,22 +1,11 @@
 package broker
 
 import (
-	"context"
-	"errors"
 	"strconv"
 	"strings"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-
-	"lorikeet/gateways"
-	"lorikeet/messages"
-)
-
-// Filters are handed to the library with one of these in front. It stores them and answers the client, but nothing is ever published under either.
-const (
-	granted = "granted/"
-	refused = "refused/"
 )
 
 // hook is what the MQTT library calls.
@@ -82,8 +71,8 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	nothing := packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		if strings.HasPrefix(pk.TopicName, "$") { // the library would give no answer
-			pk.TopicName = refused + pk.TopicName
+		if strings.HasPrefix(pk.TopicName, "$") || strings.ContainsAny(pk.TopicName, "+#") { // the library would give no answer
+			pk.TopicName = strings.TrimSuffix(refused, "/")
 		}
 	case packets.Puback:
 		c.session.puback(pk.PacketID, 1)
@@ -113,12 +102,17 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, nil
 }
 
-// OnPacketEncode completes CONNACK.
+// OnPacketEncode completes CONNACK, SUBACK and UNSUBACK.
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	if pk.FixedHeader.Type != packets.Connack {
+	c := clientOf(cl)
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+	case packets.Suback, packets.Unsuback:
+		ownCodes(c, &pk)
+		return pk
+	default:
 		return pk
 	}
-	c := clientOf(cl)
 	if pk.ReasonCode == packets.CodeSuccess.Code {
 		pk.SessionPresent = c.present
 	}
@@ -135,6 +129,9 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	}
 	pk.Properties.MaximumPacketSize = maxPacket
 	pk.Properties.RetainAvailable, pk.Properties.RetainAvailableFlag = 0, true
+	if h.server.cfg.Node != "" {
+		pk.Properties.SharedSubAvailable, pk.Properties.SharedSubAvailableFlag = 0, true
+	}
 	return pk
 }
 
@@ -143,147 +140,11 @@ func connackV3(code byte) byte {
 	switch {
 	case code <= 5:
 		return code
-	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrQuotaExceeded.Code:
+	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrQuotaExceeded.Code,
+		code == packets.ErrConnectionRateExceeded.Code:
 		return 3
 	case code == packets.ErrClientIdentifierNotValid.Code, code == packets.ErrUnspecifiedError.Code: // empty, with a session to keep
 		return 2
 	}
 	return 5
-}
-
-// OnSubscribe decides which filters are granted.
-func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	c := clientOf(cl)
-	fresh := 0
-	for i, f := range pk.Filters {
-		share, _, ok := rewriteFilter(c.session.key.username, f.Filter)
-		mark := refused
-		if ok && c.canRead.Load() && !(f.NoLocal && share != "") { // [MQTT5-3.8.3.1]
-			if n, has := c.session.app.subscribed(c.session, f.Filter); has {
-				mark = granted
-			} else if n+fresh < maxSubscriptions {
-				mark = granted
-				fresh++
-			}
-		}
-		pk.Filters[i].Filter = mark + f.Filter
-		pk.Filters[i].NoLocal = false
-	}
-	return pk
-}
-
-// OnSubscribed makes the granted subscriptions. It comes before SUBACK is written.
-func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasonCodes []byte) {
-	c := clientOf(cl)
-	for i, f := range pk.Filters {
-		text, ok := strings.CutPrefix(f.Filter, granted)
-		if !ok || reasonCodes[i] > 2 {
-			continue
-		}
-		share, levels, _ := rewriteFilter(c.session.key.username, text)
-		c.session.app.subscribe(c.session, text, share, levels, f.Qos, f.Identifier)
-	}
-}
-
-// OnUnsubscribe translates the filters for the library.
-func (h *hook) OnUnsubscribe(_ *mqtt.Client, pk packets.Packet) packets.Packet {
-	for i := range pk.Filters {
-		pk.Filters[i].Filter = granted + pk.Filters[i].Filter
-	}
-	return pk
-}
-
-// OnUnsubscribed takes the subscriptions back. The library calls it at the end of a connection too, when the session may live on.
-func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
-	c := clientOf(cl)
-	if cl.Closed() {
-		return
-	}
-	texts := make([]string, 0, len(pk.Filters))
-	for _, f := range pk.Filters {
-		texts = append(texts, strings.TrimPrefix(f.Filter, granted))
-	}
-	c.session.app.unsubscribe(c.session, texts)
-}
-
-// OnPublish carries out a downlink request, before it is acknowledged. It holds up no one but this client.
-func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	c := clientOf(cl)
-	if pk.FixedHeader.Qos == 2 && c.session.seen(pk.PacketID) { // repeated after a reconnect [MQTT-4.3.3-10]
-		return pk, packets.CodeSuccessIgnore
-	}
-	err := h.command(c, pk)
-	h.server.metrics.publishes.WithLabelValues(outcome(err)).Inc()
-	if !gateways.Settled(err) { // no acknowledgement: the client keeps the request and sends it again
-		c.leave(reasonServerBusy)
-		return pk, packets.ErrRejectPacket
-	}
-	if err != nil && c.v5 && pk.FixedHeader.Qos > 0 {
-		h.acknowledge(cl, pk, err)
-		return pk, packets.ErrRejectPacket
-	}
-	if pk.FixedHeader.Qos == 2 {
-		c.session.remember(pk.PacketID)
-	}
-	return pk, packets.CodeSuccessIgnore // acknowledged, and forwarded to no one
-}
-
-func (h *hook) command(c *client, pk packets.Packet) error {
-	device, replace, ok := parseCommand(c.session.key.username, pk.TopicName)
-	if !ok {
-		return errTopic
-	}
-	if !c.canWrite.Load() {
-		return errNoRight
-	}
-	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.cfg.CommandTimeout)
-	defer cancel()
-	return c.downlinks.HandleDevice(ctx, messages.DeviceID{ApplicationID: c.downlinks.Application, DeviceID: device}, replace, pk.Payload)
-}
-
-var (
-	errTopic = messages.Errorf(messages.CodeForbidden, "topic_not_allowed",
-		"publish to v3/{application}/devices/{device_id}/down/push or .../down/replace, with your user name for {application}")
-	errNoRight = messages.Errorf(messages.CodeForbidden, "no_right", "the API key needs %s", messages.RightApplicationTrafficDownWrite)
-)
-
-// outcome names what came of a publish, for the metrics.
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return "accepted"
-	case errors.Is(err, errTopic):
-		return "topic_not_allowed"
-	}
-	switch messages.CodeOf(err) {
-	case messages.CodeUnavailable:
-		return "unavailable"
-	case messages.CodeForbidden:
-		return "forbidden"
-	case messages.CodeInternal:
-		return "failed"
-	}
-	return "refused"
-}
-
-// acknowledge tells a client of MQTT 5 why its message was refused.
-func (h *hook) acknowledge(cl *mqtt.Client, pk packets.Packet, err error) {
-	code := packets.ErrImplementationSpecificError
-	switch messages.CodeOf(err) {
-	case messages.CodeInvalid:
-		code = packets.ErrPayloadFormatInvalid
-	case messages.CodeForbidden, messages.CodeUnauthenticated:
-		code = packets.ErrNotAuthorized
-	case messages.CodeExhausted:
-		code = packets.ErrQuotaExceeded
-	}
-	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: code.Code}
-	if pk.FixedHeader.Qos == 2 {
-		ack.FixedHeader.Type = packets.Pubrec
-	}
-	var refusal *messages.Error
-	if errors.As(err, &refusal) {
-		ack.Properties.ReasonString = refusal.Message
-	}
-	_ = cl.WritePacket(ack)
 }

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"hash/fnv"
+	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -16,10 +18,10 @@ const (
 	listenerName = "tcp"
 	// maxKeepAlive is told to clients of MQTT 5 that ask for more, or for none, in seconds.
 	maxKeepAlive = 600
-	// maxSessionExpiry is how long a session waits for its client at most, in seconds.
-	maxSessionExpiry = 24 * 3600
 	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections.
 	sessionsPerConnection = 2
+	// storeTimeout is for what is to be written at the end of a connection.
+	storeTimeout = 10 * time.Second
 
 	// Reasons of DISCONNECT [MQTT5-3.14.2.1].
 	reasonNotAuthorized = 0x87
@@ -32,64 +34,78 @@ const (
 // login answers CONNECT: it finds out who the client is, what it may do, and gives it its session.
 func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Code {
 	app, ok := parseUsername(string(pk.Connect.Username))
+	asked := credentials{username: string(pk.Connect.Username), clientID: cl.ID, apiKey: string(pk.Connect.Password)}
 	if !ok {
+		s.attempts.failed(c.guest.host, asked)
 		return s.refuse(c, "username", packets.ErrBadUsernameOrPassword)
 	}
-	key := sessionKey{username: string(pk.Connect.Username), clientID: cl.ID}
+	if !s.attempts.allowed(c.guest.host, asked) {
+		return s.refuse(c, "too_many_failures", packets.ErrConnectionRateExceeded)
+	}
 	for {
 		revocations := s.revocations.Load()
-		session := newSession(key, string(pk.Connect.Password), &s.kept)
-		read, write, err := s.rights(s.ctx, session)
+		keyID, read, write, err := s.rights(s.ctx, asked)
 		switch {
 		case messages.CodeOf(err) == messages.CodeUnavailable:
 			return s.refuse(c, "unavailable", packets.ErrServerUnavailable)
 		case err != nil:
+			s.attempts.failed(c.guest.host, asked)
 			return s.refuse(c, "credentials", packets.ErrBadUsernameOrPassword)
 		case !read && !write:
 			return s.refuse(c, "rights", packets.ErrBadUsernameOrPassword)
 		}
+		s.attempts.succeeded(c.guest.host, asked)
 		c.canRead.Store(read)
 		c.canWrite.Store(write)
-		if code := s.takeWill(c, cl, session.key.username); code != packets.CodeSuccess {
+		if code := s.takeWill(c, cl, asked.username); code != packets.CodeSuccess {
 			return s.refuse(c, "will", code)
 		}
 		s.describe(c, cl, pk, app)
-		if code, done := s.enter(c, session, app, pk.Connect.Clean, revocations); done {
+		if code, done := s.enter(c, asked.with(keyID), asked.apiKey, pk.Connect.Clean, revocations); done {
 			return code
 		}
 	}
 }
 
+// credentials are what a client says of itself.
+type credentials struct{ username, clientID, apiKey string }
+
+func (c credentials) with(keyID string) sessionKey {
+	return sessionKey{keyID: keyID, username: c.username, clientID: c.clientID}
+}
+
 func (s *Server) refuse(c *client, reason string, code packets.Code) packets.Code {
 	s.metrics.refused.WithLabelValues(reason).Inc()
-	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.host)
+	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.guest.host)
 	return code
 }
 
-// rights asks what the key of the session may do now; it sets the id of the key.
-func (s *Server) rights(ctx context.Context, session *session) (read, write bool, err error) {
+// rights asks what an API key may do now.
+func (s *Server) rights(ctx context.Context, asked credentials) (keyID string, read, write bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
 	defer cancel()
-	access, err := s.cfg.Authorize(ctx, session.apiKey)
+	access, err := s.cfg.Authorize(ctx, asked.apiKey)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = messages.Errorf(messages.CodeUnavailable, "unavailable", "authorize: %w", err)
 	}
 	if err != nil {
-		return false, false, err
+		return "", false, false, err
 	}
-	app, _ := parseUsername(session.key.username)
+	app, _ := parseUsername(asked.username)
 	if !s.cfg.ApplicationExists(app) {
-		return false, false, messages.NotFound("application_not_found", "application %s does not exist", app)
+		return "", false, false, messages.NotFound("application_not_found", "application %s does not exist", app)
 	}
-	if session.key.keyID == "" {
-		session.key.keyID = access.KeyID
-	}
-	return access.Can(app, messages.RightApplicationTrafficRead), access.Can(app, messages.RightApplicationTrafficDownWrite), nil
+	read, write = canRead(access, app), access.Can(app, messages.RightApplicationTrafficDownWrite)
+	return access.KeyID, read, write, nil
+}
+
+func canRead(a messages.Access, app string) bool {
+	return a.Can(app, messages.RightApplicationTrafficRead)
 }
 
 // describe takes from CONNECT what the client's side is like, and mends what the library would get wrong.
 func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app string) {
-	c.protocol, c.v5 = cl, pk.ProtocolVersion == 5
+	c.protocol, c.v5, c.maxExpiry = cl, pk.ProtocolVersion == 5, s.cfg.MaxSessionExpiry
 	c.window = maxWindow
 	if c.v5 {
 		c.maxPacket = int(pk.Properties.MaximumPacketSize)
@@ -107,73 +123,195 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, SenderRepeats: true}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: reporter{s.cfg.Downlinks, s.application(app)}, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
 }
 
-// enter makes c the connection of its session. Not done: rights were revoked meanwhile, so ask again.
-func (s *Server) enter(c *client, fresh *session, app string, clean bool, revocations int64) (code packets.Code, done bool) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return packets.ErrServerUnavailable, true
-	}
-	if s.revocations.Load() != revocations {
-		s.mu.Unlock()
-		return code, false
-	}
-	session := s.sessions[fresh.key]
-	var given *client
-	if session != nil && clean {
-		given = s.forget(session)
-		session = nil
-	}
-	c.present = session != nil
-	if session == nil {
-		if len(s.sessions) >= sessionsPerConnection*s.cfg.MaxConnections {
-			s.mu.Unlock()
+// enter makes c the connection of its session: the one that there is, here or in the store, or a new one. Logins of one session come one after the
+// other. Not done: rights were revoked meanwhile, so ask again.
+func (s *Server) enter(c *client, key sessionKey, apiKey string, clean bool, revocations int64) (code packets.Code, done bool) {
+	defer s.turns.take(key)()
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ConnectTimeout)
+	defer cancel()
+	session, err := s.sessionFor(ctx, c, key, apiKey, clean)
+	if err != nil {
+		if messages.CodeOf(err) == messages.CodeExhausted {
 			return s.refuse(c, "max_sessions", packets.ErrServerUnavailable), true
 		}
-		v, _ := s.apps.LoadOrStore(app, newApplication())
-		session = fresh
-		session.app = v.(*application)
-		s.sessions[session.key] = session
+		s.log.Warn("MQTT login refused since the session can't be read or written", "client_id", shown(key.clientID), "err", err)
+		return s.refuse(c, "unavailable", packets.ErrServerUnavailable), true
 	}
+	s.mu.Lock()
+	if s.closed || s.revocations.Load() != revocations {
+		closed := s.closed
+		s.mu.Unlock()
+		return packets.ErrServerUnavailable, closed
+	}
+	var given *client
+	former := s.sessions[key]
+	if former != nil && former != session {
+		given = s.forget(former)
+	}
+	s.sessions[key] = session
+	s.byID[key.documentID()] = session
 	if old := session.bind(c); old != nil {
 		given = old
 	}
+	stop(s.wills[key])
+	delete(s.wills, key)
 	c.session = session
 	s.mu.Unlock()
+	if former != nil && former != session {
+		s.release(former)
+	}
 	if given != nil {
 		s.metrics.ended.WithLabelValues("taken_over").Inc()
 		given.leave(reasonTakenOver)
 	}
-	s.doorkeeper.known(c)
-	s.log.Debug("MQTT client logged in", "application_id", app, "client_id", shown(session.key.clientID), "remote", c.host, "session_present", c.present)
+	if n, _, _ := session.app.subscribed(session, ""); n > 0 {
+		err = s.feedTo(ctx, session)
+	}
+	if err != nil {
+		s.log.Warn("MQTT login refused since the log can't be read", "client_id", shown(key.clientID), "err", err)
+		return s.refuse(c, "unavailable", packets.ErrServerUnavailable), true
+	}
+	s.doorkeeper.known(c.guest)
+	s.log.Debug("MQTT client logged in", "application_id", session.app.id, "client_id", shown(key.clientID), "remote", c.guest.host, "session_present", c.present)
 	return packets.CodeSuccess, true
 }
 
-// forget takes a session out of the server and returns its connection, which is to be ended. s.mu is held.
-func (s *Server) forget(session *session) *client {
-	if s.sessions[session.key] == session {
-		delete(s.sessions, session.key)
+// feedTo makes the events of the application come to the session's subscriptions.
+func (s *Server) feedTo(ctx context.Context, session *session) error {
+	session.app.mu.Lock()
+	fed := session.fed
+	session.app.mu.Unlock()
+	if fed {
+		return nil
 	}
-	session.app.leave(session)
+	if err := s.use(ctx, session.app); err != nil {
+		return err
+	}
+	if !session.app.attach(session) {
+		s.disuse(session.app)
+	}
+	return nil
+}
+
+// sessionFor finds the session of a client, or makes one, and makes it durable if it is to be kept.
+func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiKey string, clean bool) (*session, error) {
+	s.mu.Lock()
+	here := s.sessions[key]
+	s.mu.Unlock()
+	expiry := c.sessionExpiry()
+	if here != nil && !clean {
+		err := s.settle(ctx, here, expiry)
+		if !errors.Is(err, errTakenOver) {
+			c.present = true
+			return here, err
+		}
+		s.drop(here, reasonTakenOver) // by another node, which has closed the connection since, or will be closed
+	}
+	doc, revision, exists, err := s.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	app, _ := parseUsername(key.username)
+	session := newSession(key, apiKey, s.application(app), s)
+	session.stored.exists, session.stored.revision = revision != 0, revision
+	session.stored.generation.Store(doc.Generation)
+	c.present = exists && !clean && !doc.expired(time.Now(), s.began)
+	if !c.present && expiry > 0 && !exists && s.kept.Load() >= int64(sessionsPerConnection*s.cfg.MaxConnections) {
+		return nil, messages.Errorf(messages.CodeExhausted, "max_sessions", "too many MQTT sessions are kept")
+	}
+	switch {
+	case c.present:
+		err = session.restore(ctx, doc)
+	case exists:
+		err = s.cfg.Store.DeleteCursor(ctx, key.cursorName())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return session, s.settle(ctx, session, expiry)
+}
+
+func (s *Server) application(id string) *application {
+	if v, ok := s.apps.Load(id); ok {
+		return v.(*application)
+	}
+	v, _ := s.apps.LoadOrStore(id, newApplication(id))
+	return v.(*application)
+}
+
+// settle writes whose the session is, or takes it out of the store if it is not to be kept.
+func (s *Server) settle(ctx context.Context, session *session, expiry time.Duration) error {
+	if expiry == 0 {
+		if err := session.erase(ctx); err != nil && !errors.Is(err, messages.ErrConflict) {
+			return err
+		}
+		return nil
+	}
+	session.stored.mu.Lock()
+	defer session.stored.mu.Unlock()
+	before := session.stored.generation.Load()
+	session.stored.generation.Store(before + 1)
+	fresh := !session.stored.exists
+	if err := session.save(ctx, session.document(nil, expiry)); err != nil {
+		session.stored.generation.Store(before)
+		return err
+	}
+	if fresh {
+		s.kept.Add(1)
+	}
+	session.stored.durable.Store(true)
+	return nil
+}
+
+// forget takes a session out of memory and returns its connection, which is to be ended. s.mu is held; release is to be called without it.
+func (s *Server) forget(session *session) *client {
+	s.remove(session)
 	return session.end()
 }
 
-// drop ends a session and its connection, and what its client wanted to be done after its end.
+// release ends the subscriptions of a session that was forgotten.
+func (s *Server) release(session *session) {
+	if session.app.leave(session) {
+		s.disuse(session.app)
+	}
+}
+
+// remove takes a session out of the tables. s.mu is held.
+func (s *Server) remove(session *session) {
+	if s.sessions[session.key] == session {
+		delete(s.sessions, session.key)
+		delete(s.byID, session.key.documentID())
+	}
+}
+
+// drop ends a session and its connection, and what its client wanted to be done after its end. Unless it goes on elsewhere, it is removed from the store.
 func (s *Server) drop(session *session, reason byte) {
 	s.mu.Lock()
 	c := s.forget(session)
-	session.mu.Lock()
-	stop(session.will)
-	session.mu.Unlock()
+	stop(s.wills[session.key])
+	delete(s.wills, session.key)
 	if c != nil {
 		c.left = true
 	}
+	closed := s.closed
 	s.mu.Unlock()
+	s.release(session)
 	if c != nil {
 		c.leave(reason)
+	}
+	if reason != reasonTakenOver && !closed {
+		s.background.Go(func() { s.eraseDropped(session) })
+	}
+}
+
+func (s *Server) eraseDropped(session *session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
+	defer cancel()
+	if err := session.erase(ctx); err != nil && !errors.Is(err, messages.ErrConflict) {
+		s.log.Warn("MQTT session is left in the store; it will be removed later", "client_id", shown(session.key.clientID), "err", err)
 	}
 }
 
@@ -182,7 +320,7 @@ func (s *Server) ended(c *client) {
 	_ = c.Close()
 	if c.wasSlow() {
 		s.metrics.ended.WithLabelValues("slow").Inc()
-		s.log.Warn("MQTT client is disconnected since it does not read fast enough; give it fewer topics or a faster link", "remote", c.host)
+		s.log.Warn("MQTT client is disconnected since it does not read fast enough; give it fewer topics or a faster link", "remote", c.guest.host)
 	}
 	if c.protocol == nil {
 		return
@@ -194,44 +332,73 @@ func (s *Server) ended(c *client) {
 	if session == nil {
 		return
 	}
+	defer s.turns.take(session.key)()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.closed {
 		s.carryOutWill(c)
 	}
 	if !session.unbind(c) {
+		s.mu.Unlock()
 		return
 	}
 	wait := c.sessionExpiry()
-	if wait == 0 || s.closed {
-		s.forget(session)
+	if wait == 0 {
+		_ = s.forget(session)
+		s.mu.Unlock()
+		s.release(session)
+		s.eraseDropped(session)
 		return
 	}
-	session.mu.Lock()
-	defer session.mu.Unlock()
-	session.expiry = time.AfterFunc(wait, func() { s.expire(session) })
+	s.mu.Unlock()
+	s.park(session, wait)
 }
 
-// expire drops a session whose client did not come back.
-func (s *Server) expire(session *session) {
+// park leaves the session to the store. If that fails, the store has it as it was: its client gets again what it has confirmed since.
+func (s *Server) park(session *session, expiry time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
+	defer cancel()
+	if session.app.detach(session) {
+		s.disuse(session.app)
+	}
+	err := session.saveCursor(ctx)
+	if err == nil {
+		err = session.sayGoodBye(ctx, expiry)
+	}
+	if err != nil && !errors.Is(err, errTakenOver) {
+		s.log.Warn("the end of an MQTT connection can't be noted; its client may get events again", "client_id", shown(session.key.clientID), "err", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	session.mu.Lock()
-	back := session.client != nil
-	session.mu.Unlock()
-	if !back {
-		s.forget(session)
-	}
+	s.remove(session)
 }
 
 // sessionExpiry is how long the session is to be kept without a connection.
 func (c *client) sessionExpiry() time.Duration {
 	p := c.protocol.Properties
-	seconds := uint32(0)
 	if c.v5 {
-		seconds = min(p.Props.SessionExpiryInterval, maxSessionExpiry)
-	} else if !p.Clean {
-		seconds = maxSessionExpiry
+		return min(time.Duration(p.Props.SessionExpiryInterval)*time.Second, c.maxExpiry)
 	}
-	return time.Duration(seconds) * time.Second
+	if p.Clean {
+		return 0
+	}
+	return c.maxExpiry
+}
+
+func stop(t *time.Timer) {
+	if t != nil {
+		t.Stop()
+	}
+}
+
+// turns lets the logins and ends of one session come one after the other.
+type turns [256]sync.Mutex
+
+func (t *turns) take(key sessionKey) (done func()) {
+	h := fnv.New32a()
+	for _, part := range []string{key.keyID, key.username, key.clientID} {
+		_, _ = h.Write([]byte(part))
+	}
+	m := &t[h.Sum32()%uint32(len(t))]
+	m.Lock()
+	return m.Unlock
 }

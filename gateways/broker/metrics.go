@@ -32,7 +32,10 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.refused, m.publishes, m.dropped, m.ended, m.events,
 		gauge("connections", "Open connections, logged in or not.", func() float64 { return float64(s.doorkeeper.total()) }),
-		gauge("sessions", "Sessions, with a connection or waiting for one.", func() float64 { return float64(s.sessionCount()) }),
+		gauge("sessions", "Sessions of connected clients.", func() float64 { return float64(s.sessionCount()) }),
+		gauge("sessions_lagging", "Sessions of connected clients that are behind and read the log by themselves.", func() float64 { return float64(s.lagging()) }),
+		gauge("sessions_kept", "Sessions in the store, with a connection or waiting for one; about.", func() float64 { return float64(s.kept.Load()) }),
+		gauge("window_bytes", "Bytes of events that clients have not confirmed.", func() float64 { return float64(s.window.used.Load()) }),
 		gauge("write_buffer_bytes", "Bytes that wait to be written to clients.", func() float64 { return float64(s.memory.used.Load()) }),
 	} {
 		if err := reg.Register(c); err != nil {

@@ -1,180 +1,85 @@
 package broker
 
 import (
+	"maps"
+	"slices"
 	"sync"
-	"time"
 )
 
 const (
 	// maxWindow is how many messages of QoS 1 and 2 may be on the way to a client and not confirmed, if it allows so many itself.
 	maxWindow = 1024
-	// maxWaiting and maxWaitingBytes limit what waits for a client, on the way or not; maxWaitingOfAll is for all clients.
-	maxWaiting      = 100000
-	maxWaitingBytes = 64 << 20
-	maxWaitingOfAll = 512 << 20
-	// maxSubscriptions of one session.
+	// maxWindowOfAll limits the bytes of events that are on the way to all clients. Who has none on the way may always have one.
+	maxWindowOfAll = 512 << 20
+	// maxSubscriptions of one session, and maxFilterBytes of their filters all together: they must fit into one document.
 	maxSubscriptions = 10000
+	maxFilterBytes   = 300 << 10
 )
 
 // sessionKey names a session: its client id means something only within one credential and user name, so that nobody takes over the session of
 // another and a client id such as "inline" is like any other.
 type sessionKey struct{ keyID, username, clientID string }
 
-// session is what outlives a connection: subscriptions, and the messages of QoS 1 and 2 that the client has not confirmed. It keeps them in their order,
-// with packet ids of its own, apart from those that the client gives to what it publishes.
+// session is what may outlive a connection: subscriptions, and the place in the log up to which the client has confirmed everything. While there is no
+// connection, a session that is kept is a document and a cursor (see stored.go), and nothing of it is in memory.
 type session struct {
 	key    sessionKey
 	app    *application
+	server *Server
 	prefix string // of all topics: v3/{uid}/devices/
 	apiKey string // to ask again for its rights; never shown
-	kept   *memory
 
-	subscriptions map[string]*subscription // by filter; guarded by app.mu
-	gone          bool                     // it has left app for good, guarded by app.mu
-	mark          uint64                   // of the last event that was matched, guarded by app.mu
-	matched       int                      // place in app.targets, guarded by app.mu
+	// Guarded by app.mu; own is guarded by mu as well, for changes.
+	subscriptions map[string]*subscription // by filter
+	filterBytes   int
+	fed           bool   // it uses the feed of app, and its subscriptions are attached
+	gone          bool   // it has left app for good
+	mark          uint64 // of the last event that was matched
+	matched       int    // place in app.targets
 
-	mu       sync.Mutex
-	client   *client // nil while there is no connection
-	live     bool    // CONNACK is written
-	ended    bool
-	waiting  []*delivery // in order; the first next of them were sent
-	next     int
-	bytes    int // of the payloads in waiting
-	sent     int // not confirmed on this connection
-	byID     map[uint16]*delivery
-	lastID   uint16
+	mu     sync.Mutex
+	client *client // nil while there is no connection
+	live   bool    // CONNACK is written
+	ended  bool
+	own    ownFilters // the subscriptions that the lane serves
+	lane
 	received map[uint16]bool // ids of QoS 2 messages from the client that were carried out and not released
-	expiry   *time.Timer
-	will     *time.Timer
+
+	stored stored
 }
 
-// delivery is one message of QoS 1 or 2 to one session.
+// delivery is one message of QoS 1 or 2 on its way to the client.
 type delivery struct {
-	event         *event
-	qos           byte
-	subscriptions []int
-	id            uint16 // 0: never sent
-	onWay         bool   // it, or its PUBREL, was sent on this connection
-	released      bool   // PUBREC came, PUBREL went
-	done          bool
+	seq      uint64
+	id       uint16
+	qos      byte
+	bytes    int  // of the payload
+	released bool // PUBREC came, PUBREL went
+	done     bool
 }
 
 // event is what all sessions share of a log entry.
 type event struct {
+	seq            uint64
+	id             string
 	device, suffix string
 	payload        []byte
 }
 
-// deliver sends the event, or keeps it if it must not be lost. False: the session can't keep more and has to end.
-func (s *session) deliver(e *event, qos byte, ids []int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return true
-	}
-	if qos == 0 {
-		if s.live {
-			s.client.send(s, &delivery{event: e, subscriptions: ids}, false)
-		}
-		return true
-	}
-	if len(s.waiting) >= maxWaiting || s.bytes+len(e.payload) > maxWaitingBytes || !s.kept.allows(s.bytes, len(e.payload)) {
-		return false
-	}
-	s.waiting = append(s.waiting, &delivery{event: e, qos: qos, subscriptions: ids})
-	s.hold(len(e.payload))
-	s.fill()
-	return true
+// outgoing is one event to one session.
+type outgoing struct {
+	*event
+	qos           byte
+	subscriptions []int // identifiers
+	again         bool  // it may have been sent before
+	packetID      uint16
 }
 
-func (s *session) hold(n int) {
-	s.bytes += n
-	s.kept.used.Add(int64(n))
-}
-
-// congested gives the connection of the session if it has fallen far behind, nil if not.
-func (s *session) congested() *client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.live && (len(s.waiting) > maxWaiting/2 || s.client.congested()) {
-		return s.client
+func newSession(key sessionKey, apiKey string, app *application, server *Server) *session {
+	return &session{
+		key: key, app: app, server: server, prefix: "v3/" + key.username + "/devices/", apiKey: apiKey,
+		subscriptions: map[string]*subscription{}, lane: newLane(), received: map[uint16]bool{},
 	}
-	return nil
-}
-
-// fill sends what the window allows. s.mu is held.
-func (s *session) fill() {
-	for s.live && s.next < len(s.waiting) && s.sent < s.client.window {
-		d := s.waiting[s.next]
-		s.next++
-		if d.done || d.released {
-			continue
-		}
-		again := d.id != 0
-		if !again {
-			d.id = s.freeID()
-			s.byID[d.id] = d
-		}
-		s.sent++
-		d.onWay = true
-		if !s.client.send(s, d, again) {
-			s.confirm(d)
-		}
-	}
-}
-
-// freeID finds a packet id that is not in use; there is one, since a window is smaller than their number.
-func (s *session) freeID() uint16 {
-	for {
-		s.lastID++
-		if s.lastID != 0 && s.byID[s.lastID] == nil {
-			return s.lastID
-		}
-	}
-}
-
-// confirm settles a delivery that was sent, if only on an earlier connection. s.mu is held.
-func (s *session) confirm(d *delivery) {
-	d.done = true
-	delete(s.byID, d.id)
-	if d.onWay {
-		s.sent--
-	}
-	s.hold(-len(d.event.payload))
-	d.event = nil // it may wait long for those before it
-	for len(s.waiting) > 0 && s.waiting[0].done {
-		s.waiting[0] = nil
-		s.waiting = s.waiting[1:]
-		s.next = max(0, s.next-1)
-	}
-}
-
-// puback is called for PUBACK and, with qos 2, for PUBCOMP.
-func (s *session) puback(id uint16, qos byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d := s.byID[id]; d != nil && d.qos == qos {
-		s.confirm(d)
-		s.fill()
-	}
-}
-
-// pubrec is called for PUBREC. It gives the reason for the PUBREL that is to follow, and whether one is to follow.
-func (s *session) pubrec(id uint16, refused bool) (reason byte, answer bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := s.byID[id]
-	switch {
-	case d == nil || d.qos != 2:
-		return 0x92, !refused // packet identifier not found
-	case refused:
-		s.confirm(d)
-		s.fill()
-		return 0, false
-	}
-	d.released = true
-	return 0, true
 }
 
 // resume begins to send on a new connection: first again what the client has not confirmed [MQTT-4.4.0-1], then what came since.
@@ -184,14 +89,11 @@ func (s *session) resume(c *client) {
 	if s.client != c { // taken over already
 		return
 	}
-	s.live, s.next, s.sent = true, 0, 0
+	s.live = true
 	for _, d := range s.waiting {
-		if d.onWay = d.released && !d.done; d.onWay {
-			s.sent++
-			_, _ = c.Write(pubrel(d.id, 0))
-		}
+		_, _ = c.Write(pubrel(d.id, 0))
 	}
-	s.fill()
+	s.read()
 }
 
 // bind makes c the connection of the session and returns the one that was.
@@ -199,9 +101,10 @@ func (s *session) bind(c *client) *client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.client
+	if old != nil {
+		s.pause()
+	}
 	s.client, s.live = c, false
-	stop(s.expiry)
-	stop(s.will)
 	return old
 }
 
@@ -212,6 +115,7 @@ func (s *session) unbind(c *client) bool {
 	if s.client != c {
 		return false
 	}
+	s.pause()
 	s.client, s.live = nil, false
 	return true
 }
@@ -221,17 +125,32 @@ func (s *session) end() *client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.client
-	s.hold(-s.bytes)
-	s.client, s.live, s.ended, s.waiting, s.byID, s.received = nil, false, true, nil, nil, nil
-	s.next, s.sent = 0, 0
-	stop(s.expiry)
+	s.pause()
+	s.client, s.live, s.ended, s.received = nil, false, true, nil
 	return c
 }
 
-func stop(t *time.Timer) {
-	if t != nil {
-		t.Stop()
+// connection is that of the session, nil if there is none.
+func (s *session) connection() *client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
+}
+
+func (s *session) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live
+}
+
+// congested gives the connection of the session if half of its write buffer is full, nil if not.
+func (s *session) congested() *client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live && s.client.congested() {
+		return s.client
 	}
+	return nil
 }
 
 // seen says whether a QoS 2 message of the client was carried out already, under the same id.
@@ -258,9 +177,45 @@ func (s *session) release(id uint16) bool {
 	return known
 }
 
-func newSession(key sessionKey, apiKey string, kept *memory) *session {
-	return &session{
-		key: key, prefix: "v3/" + key.username + "/devices/", apiKey: apiKey, kept: kept,
-		subscriptions: map[string]*subscription{}, byID: map[uint16]*delivery{}, received: map[uint16]bool{},
+// ownFilters are the subscriptions of one session, without shared ones.
+type ownFilters struct {
+	wide     []*subscription
+	byDevice map[string][]*subscription
+	durable  int // those with QoS 1 or 2
+}
+
+func collectFilters(all map[string]*subscription) (o ownFilters) {
+	o.byDevice = map[string][]*subscription{}
+	for _, text := range slices.Sorted(maps.Keys(all)) {
+		sub := all[text]
+		if sub.shared != "" {
+			continue
+		}
+		if sub.qos > 0 {
+			o.durable++
+		}
+		if device := deviceOf(sub.levels); device != "" {
+			o.byDevice[device] = append(o.byDevice[device], sub)
+		} else {
+			o.wide = append(o.wide, sub)
+		}
 	}
+	return o
+}
+
+// match gives the highest QoS of the subscriptions that want an event [MQTT-3.3.5-1], and their identifiers. Subscriptions begin with the events that
+// come after them.
+func (o *ownFilters) match(seq uint64, device string, topic []string) (qos byte, ids []int) {
+	for _, list := range [][]*subscription{o.byDevice[device], o.wide} {
+		for _, sub := range list {
+			if seq <= sub.since || !matches(sub.levels, topic) {
+				continue
+			}
+			qos = max(qos, sub.qos)
+			if sub.id != 0 && !slices.Contains(ids, sub.id) {
+				ids = append(ids, sub.id)
+			}
+		}
+	}
+	return qos, ids
 }

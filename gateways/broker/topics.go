@@ -66,6 +66,20 @@ func rewriteFilter(uid, filter string) (share string, levels []string, ok bool) 
 	return "", nil, false
 }
 
+// validFilter says whether a topic filter has the right form [MQTT-4.7.1]. Control characters are left out as in topic names.
+func validFilter(filter string) bool {
+	levels := strings.Split(filter, "/")
+	if levels[0] == "$share" && (len(levels) < 3 || levels[1] == "" || strings.ContainsAny(levels[1], "+#") || len(levels) == 3 && levels[2] == "") {
+		return false
+	}
+	for i, l := range levels {
+		if l == "#" && i != len(levels)-1 || len(l) > 1 && strings.ContainsAny(l, "+#") {
+			return false
+		}
+	}
+	return filter != "" && !strings.ContainsFunc(filter, func(r rune) bool { return r < ' ' || r == 0x7F })
+}
+
 // matches says whether a topic is matched by a filter, both as levels [MQTT-4.7.1].
 func matches(filter, topic []string) bool {
 	for i, f := range filter {
@@ -104,4 +118,36 @@ func parseCommand(uid, topic string) (device string, replace, ok bool) {
 		return device, true, true
 	}
 	return "", false, false
+}
+
+// deviceInTopic is the device that a topic of this uid seems to be about, "" if there is none.
+func deviceInTopic(uid, topic string) string {
+	rest, ok := strings.CutPrefix(topic, "v3/"+uid+"/devices/")
+	device, _, _ := strings.Cut(rest, "/")
+	if !ok || strings.ContainsFunc(device, func(r rune) bool { return r < ' ' }) {
+		return ""
+	}
+	return device
+}
+
+// parseResponseTopic gives what comes after v3/{uid}/ in a response topic; "" is none. Topics of events and commands are not for responses: nobody is to
+// take one for the other.
+func parseResponseTopic(uid, topic string) (rest string, ok bool) {
+	if topic == "" {
+		return "", true
+	}
+	rest, ok = strings.CutPrefix(topic, "v3/"+uid+"/")
+	if !ok || rest == "" || strings.ContainsAny(rest, "+#") {
+		return "", false
+	}
+	_, after, inDevice := strings.Cut(strings.TrimPrefix(rest, "devices/"), "/")
+	if !strings.HasPrefix(rest, "devices/") || !inDevice {
+		return rest, true
+	}
+	for _, suffix := range suffixes {
+		if "/"+after == suffix {
+			return "", false
+		}
+	}
+	return rest, after != "down/push" && after != "down/replace"
 }

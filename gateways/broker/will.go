@@ -31,7 +31,7 @@ func (s *Server) takeWill(c *client, cl *mqtt.Client, uid string) packets.Code {
 	app, _ := parseUsername(uid)
 	c.will = &will{
 		device: messages.DeviceID{ApplicationID: app, DeviceID: device}, replace: replace, body: w.Payload,
-		delay: min(time.Duration(w.WillDelayInterval)*time.Second, maxSessionExpiry*time.Second),
+		delay: time.Duration(w.WillDelayInterval) * time.Second,
 	}
 	cl.Properties.Will = mqtt.Will{}
 	return packets.CodeSuccess
@@ -53,16 +53,29 @@ func (s *Server) carryOutWill(c *client) {
 		s.running.Go(do)
 		return
 	}
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	if c.session.client != c { // back already
+	key, generation := c.session.key, c.session.stored.generation.Load()
+	if c.session.connection() != c { // back already
 		return
 	}
-	c.session.will = time.AfterFunc(delay, func() {
+	s.wills[key] = time.AfterFunc(delay, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.closed {
-			s.running.Go(do)
+		delete(s.wills, key)
+		if s.closed {
+			return
 		}
+		s.running.Go(func() {
+			if !s.continues(key, generation) {
+				do()
+			}
+		})
 	})
+}
+
+// continues says whether the session has got another connection since, perhaps at another node.
+func (s *Server) continues(key sessionKey, generation uint64) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.CommandTimeout)
+	defer cancel()
+	doc, _, exists, err := s.find(ctx, key)
+	return err == nil && exists && doc.Generation != generation
 }

@@ -30,6 +30,7 @@ type Config struct {
 	PubSub    v3.PubSub
 	Downlinks gateways.Downlinks        // nil: no downlinks are taken
 	Metrics   *gateways.DownlinkMetrics // may be nil
+	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -96,7 +97,7 @@ func Open(cfg Config) (*Client, error) {
 
 func (c *Client) newDoor(senderRepeats bool) *gateways.DownlinkDoor {
 	return &gateways.DownlinkDoor{
-		Application: c.cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: c.cfg.Downlinks, Metrics: c.cfg.Metrics, Logger: c.cfg.Logger,
+		Application: c.cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: c.cfg.Downlinks, Metrics: c.cfg.Metrics, Logger: c.cfg.Logger, Input: c.cfg.Input,
 		Protobuf: c.set.format == gateways.FormatProtobuf, SenderRepeats: senderRepeats,
 	}
 }
@@ -118,7 +119,10 @@ func (c *Client) keepConnected() {
 				reason = conn.reason
 				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
 			case <-c.ctx.Done():
-				<-c.taken // what was carried out is acknowledged
+				select {
+				case <-c.taken: // what was carried out is acknowledged
+				case <-conn.ctx.Done():
+				}
 			}
 			c.tracker.Down(reason)
 			c.setConnection(nil)
@@ -147,7 +151,7 @@ func (c *Client) delay(n int) time.Duration {
 }
 
 // Connection says how the connection is doing.
-func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
+func (c *Client) Connection() messages.Connection { return c.tracker.State() }
 
 func (c *Client) setConnection(conn *connection) {
 	c.mu.Lock()

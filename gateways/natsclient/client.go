@@ -30,6 +30,7 @@ type Config struct {
 	PubSub    v3.PubSub
 	Downlinks gateways.Downlinks        // nil: no downlinks are taken
 	Metrics   *gateways.DownlinkMetrics // may be nil
+	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -75,7 +76,7 @@ func Open(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
 	c.door = &gateways.DownlinkDoor{
-		Application: ids.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger,
+		Application: ids.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
 		Protobuf: set.format == gateways.FormatProtobuf, SenderRepeats: set.pulled,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -217,7 +218,7 @@ func (c *Client) notify() {
 }
 
 // Connection says how the connection is doing.
-func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
+func (c *Client) Connection() messages.Connection { return c.tracker.State() }
 
 // connected waits for the connection. alive ends when it breaks.
 func (c *Client) connected(ctx context.Context) (nc *nats.Conn, alive context.Context, err error) {

@@ -65,6 +65,40 @@ var required = map[string][]messages.Right{
 	"PUT /applications/:application_id/api-keys/:key_id":    {messages.RightApplicationSettingsAPIKeys},
 	"DELETE /applications/:application_id/api-keys/:key_id": {messages.RightApplicationSettingsAPIKeys},
 
+	"POST /applications/:application_id/restore":                                               {messages.RightApplicationDelete},
+	"DELETE /applications/:application_id/purge":                                               {messages.RightApplicationDelete},
+	"POST /applications/:application_id/dev-eui":                                               {messages.RightApplicationDevicesWrite},
+	"GET /applications/:application_id/collaborators":                                          {messages.RightApplicationSettingsCollab},
+	"GET /applications/:application_id/collaborator/user/:user_id":                             {messages.RightApplicationSettingsCollab},
+	"PUT /applications/:application_id/collaborators":                                          {messages.RightApplicationInfo},
+	"DELETE /applications/:application_id/collaborators/user/:user_id":                         {messages.RightApplicationInfo},
+	"GET /search/applications/:application_id/devices":                                         {messages.RightApplicationDevicesRead},
+	"POST /applications/:application_id/devices/filter":                                        {messages.RightApplicationDevicesRead},
+	"GET /applications/:application_id/devices/batch":                                          {messages.RightApplicationDevicesRead},
+	"DELETE /applications/:application_id/devices/batch":                                       {messages.RightApplicationDevicesWrite},
+	"DELETE /ns/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"DELETE /as/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"DELETE /js/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"GET /as/applications/:application_id/devices/:device_id/packages":                         {messages.RightApplicationDevicesRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/associations":            {messages.RightApplicationDevicesRead},
+	"GET /as/applications/:application_id/packages/associations":                               {messages.RightApplicationInfo},
+	"GET /as/applications/:application_id/devices/:device_id/packages/associations/:f_port":    {messages.RightApplicationInfo},
+	"GET /as/applications/:application_id/packages/associations/:f_port":                       {messages.RightApplicationInfo},
+	"PUT /as/applications/:application_id/devices/:device_id/packages/associations/:f_port":    {messages.RightApplicationInfo},
+	"PUT /as/applications/:application_id/packages/associations/:f_port":                       {messages.RightApplicationInfo},
+	"DELETE /as/applications/:application_id/devices/:device_id/packages/associations/:f_port": {messages.RightApplicationInfo},
+	"DELETE /as/applications/:application_id/packages/associations/:f_port":                    {messages.RightApplicationInfo},
+	"PUT /js/applications/:application_id/provision-devices":                                   {messages.RightApplicationInfo},
+	"POST /ns/applications/:application_id/relays":                                             {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id":                                   {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index":    {messages.RightApplicationInfo},
+	"PUT /ns/applications/:application_id/relays/:device_id":                                   {messages.RightApplicationInfo},
+	"PUT /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index":    {messages.RightApplicationInfo},
+	"DELETE /ns/applications/:application_id/relays/:device_id":                                {messages.RightApplicationInfo},
+	"DELETE /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index": {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules":           {messages.RightApplicationInfo},
+	"POST /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules":          {messages.RightApplicationInfo},
+
 	"GET /as/applications/:application_id/link":                 {messages.RightApplicationSettingsBasic},
 	"PUT /as/applications/:application_id/link":                 {messages.RightApplicationSettingsBasic},
 	"DELETE /as/applications/:application_id/link":              {messages.RightApplicationSettingsBasic},
@@ -89,19 +123,41 @@ var required = map[string][]messages.Right{
 	"PUT /js/applications/:application_id/devices/:device_id":    {messages.RightApplicationDevicesWrite},
 	"DELETE /js/applications/:application_id/devices/:device_id": {messages.RightApplicationDevicesWrite},
 
-	"GET /as/applications/:application_id/devices/:device_id/down":          {messages.RightApplicationTrafficRead},
-	"POST /as/applications/:application_id/devices/:device_id/down/push":    {messages.RightApplicationTrafficDownWrite},
-	"POST /as/applications/:application_id/devices/:device_id/down/replace": {messages.RightApplicationTrafficDownWrite},
-	"POST /as/applications/:application_id/devices/:device_id/down/encode":  {messages.RightApplicationTrafficRead},
-	"POST /as/applications/:application_id/devices/:device_id/down/decode":  {messages.RightApplicationTrafficRead},
-	"POST /as/applications/:application_id/devices/:device_id/up/decode":    {messages.RightApplicationTrafficRead},
-	"POST /as/applications/:application_id/devices/:device_id/up/simulate":  {messages.RightApplicationTrafficUpWrite},
+	"GET /as/applications/:application_id/devices/:device_id/down":                 {messages.RightApplicationTrafficRead},
+	"POST /as/applications/:application_id/devices/:device_id/down/push":           {messages.RightApplicationTrafficDownWrite},
+	"POST /as/applications/:application_id/devices/:device_id/down/replace":        {messages.RightApplicationTrafficDownWrite},
+	"POST /as/applications/:application_id/devices/:device_id/down/cancel":         {messages.RightApplicationTrafficDownWrite},
+	"DELETE /as/applications/:application_id/devices/:device_id/down/:downlink_id": {messages.RightApplicationTrafficDownWrite},
+	"POST /as/applications/:application_id/devices/:device_id/down/encode":         {messages.RightApplicationTrafficRead},
+	"POST /as/applications/:application_id/devices/:device_id/down/decode":         {messages.RightApplicationTrafficRead},
+	"POST /as/applications/:application_id/devices/:device_id/up/decode":           {messages.RightApplicationTrafficRead},
+	"POST /as/applications/:application_id/devices/:device_id/up/simulate":         {messages.RightApplicationTrafficUpWrite},
 
+	"GET /js/applications/:application_id/settings":                                              {messages.RightApplicationSettingsBasic},
+	"POST /js/applications/:application_id/settings":                                             {messages.RightApplicationSettingsBasic},
+	"PUT /js/applications/:application_id/settings":                                              {messages.RightApplicationSettingsBasic},
+	"DELETE /js/applications/:application_id/settings":                                           {messages.RightApplicationSettingsBasic, messages.RightApplicationDevicesWriteKeys},
 	"GET /as/webhooks/:application_id":                                                           {messages.RightApplicationTrafficRead},
 	"POST /as/webhooks/:application_id":                                                          writeIntegrations,
 	"GET /as/webhooks/:application_id/:webhook_id":                                               {messages.RightApplicationTrafficRead},
 	"PUT /as/webhooks/:application_id/:webhook_id":                                               writeIntegrations,
 	"DELETE /as/webhooks/:application_id/:webhook_id":                                            writeIntegrations,
+	"POST /as/webhooks/:application_id/:webhook_id/signing-secret":                               writeIntegrations,
+	"DELETE /as/webhooks/:application_id/:webhook_id/signing-secret/previous":                    writeIntegrations,
+	"GET /as/webhooks/:application_id/:webhook_id/status":                                        {messages.RightApplicationTrafficRead},
+	"GET /as/webhooks/:application_id/:webhook_id/deliveries":                                    {messages.RightApplicationTrafficRead},
+	"POST /as/webhooks/:application_id/:webhook_id/replay":                                       writeIntegrations,
+	"GET /as/webhooks/:application_id/:webhook_id/dead-letters":                                  {messages.RightApplicationTrafficRead},
+	"POST /as/webhooks/:application_id/:webhook_id/dead-letters/redrive":                         writeIntegrations,
+	"DELETE /as/webhooks/:application_id/:webhook_id/dead-letters":                               writeIntegrations,
+	"DELETE /as/webhooks/:application_id/:webhook_id/dead-letters/:letter_id":                    writeIntegrations,
+	"GET /as/pubsub/:application_id/:pub_sub_id/status":                                          {messages.RightApplicationTrafficRead},
+	"GET /as/pubsub/:application_id/:pub_sub_id/deliveries":                                      {messages.RightApplicationTrafficRead},
+	"POST /as/pubsub/:application_id/:pub_sub_id/replay":                                         writeIntegrations,
+	"GET /as/pubsub/:application_id/:pub_sub_id/dead-letters":                                    {messages.RightApplicationTrafficRead},
+	"POST /as/pubsub/:application_id/:pub_sub_id/dead-letters/redrive":                           writeIntegrations,
+	"DELETE /as/pubsub/:application_id/:pub_sub_id/dead-letters":                                 writeIntegrations,
+	"DELETE /as/pubsub/:application_id/:pub_sub_id/dead-letters/:letter_id":                      writeIntegrations,
 	"GET /as/pubsub/:application_id":                                                             {messages.RightApplicationTrafficRead},
 	"POST /as/pubsub/:application_id":                                                            writeIntegrations,
 	"GET /as/pubsub/:application_id/:pub_sub_id":                                                 {messages.RightApplicationTrafficRead},
@@ -109,6 +165,17 @@ var required = map[string][]messages.Right{
 	"DELETE /as/pubsub/:application_id/:pub_sub_id":                                              writeIntegrations,
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/push":    {messages.RightApplicationTrafficDownWrite},
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/replace": {messages.RightApplicationTrafficDownWrite},
+
+	"GET /as/applications/:application_id/packages/storage":                                {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/":                               {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/:type":                          {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/count":                          {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/packages/storage/:type/count":                    {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage":             {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/":            {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/:type":       {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/count":       {messages.RightApplicationTrafficRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/storage/:type/count": {messages.RightApplicationTrafficRead},
 }
 
 // A key that has all other rights is refused, with the name of the one it lacks; with all that are required it is let in.
@@ -139,7 +206,7 @@ func TestRoutesAskForTheRightsOfTTS(t *testing.T) {
 				t.Errorf("%s: %s is not named in %s", name, right, got.Body)
 			}
 		}
-		if r.method == http.MethodDelete && strings.HasSuffix(r.path, "/:application_id") {
+		if r.method == http.MethodDelete && (strings.HasSuffix(r.path, "/:application_id") || strings.HasSuffix(r.path, "/purge")) {
 			continue // it would go
 		}
 		enough := rights
@@ -167,7 +234,7 @@ func TestAnotherApplicationIsNotFoundWhetherItExistsOrNot(t *testing.T) {
 		}
 		var bodies []string
 		for _, app := range []string{"app2", "app3"} {
-			got := other.do(r.method, params(strings.TrimPrefix(r.path, prefix), app), `{}`).fails(404, "application_not_found")
+			got := other.do(r.method, params(strings.TrimPrefix(r.path, prefix), app), `{}`).fails(403, "no_application_rights")
 			bodies = append(bodies, strings.ReplaceAll(got.err().Message, app, "app"))
 		}
 		if bodies[0] != bodies[1] {

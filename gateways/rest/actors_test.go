@@ -48,7 +48,7 @@ func withActors(t *testing.T, test func(t *testing.T, d *door, directory *cluste
 		var router *cluster.Local
 		cfg := &actors.DeviceConfig{
 			Store: memory.New(), Registry: d.registry, Formatters: fakeFormatters{}, Index: directory, Router: func() actors.Router { return router }, Transmitter: deaf{},
-			Random: randomness{}, Regions: actors.NewRegions(), CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+			Random: randomness{}, Regions: actors.NewRegions(), Activations: d.registry, CommitTimeout: time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 			Metrics: actors.NewMetrics(nil),
 		}
 		router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -58,7 +59,10 @@ var (
 		"session.keys.f_nwk_s_int_key", "session.keys.s_nwk_s_int_key", "session.keys.nwk_s_enc_key", "session.keys.app_s_key",
 		"pending_session.keys.f_nwk_s_int_key", "pending_session.keys.s_nwk_s_int_key", "pending_session.keys.nwk_s_enc_key", "pending_session.keys.app_s_key",
 	}
-	stateFields = []string{"session", "pending_session", "last_dev_nonce", "used_dev_nonces", "last_join_nonce", "last_seen_at", "activated_at"}
+	stateFields = []string{
+		"session", "pending_session", "last_dev_nonce", "used_dev_nonces", "last_join_nonce", "last_seen_at", "activated_at",
+		"battery_percentage", "downlink_margin", "power_state", "last_dev_status_received_at", "locations",
+	}
 )
 
 func hideKeys(t tree, _ *v3.EndDevice) {
@@ -95,35 +99,12 @@ func (c *call) mayWrite(req request[v3.EndDevice]) error {
 	return nil
 }
 
-// listDevices shows what the registry knows: the state of so many devices would have to be read one by one. Keys are never in a list.
-func (s *Server) listDevices(c *call) error {
-	shown, err := shownBy(c, hideKeys)
-	if err != nil {
-		return err
-	}
-	if order := c.QueryParam("order"); order == "" || order == "device_id" { // the order of the registry: it need not read them all
-		skip, limit, err := c.page()
-		if err != nil {
-			return err
-		}
-		devices, total, err := s.cfg.Registry.DevicePage(c.ctx(), c.app(), skip, limit)
-		if err != nil {
-			return err
-		}
-		return answerPage(c, "end_devices", devices, total, shown)
-	}
-	devices, err := s.cfg.Registry.Devices(c.ctx(), c.app())
-	if err != nil {
-		return err
-	}
-	return listed(c, "end_devices", devices, deviceOrders, shown)
-}
-
 // view is one of the four faces of a device in The Things Stack.
 type view struct {
 	fields []string // what its DELETE takes away
 	marks  []string // it is there if one of these is set; nil: it is there if the device is
 	drops  bool     // its DELETE ends the session
+	wraps  bool     // it shows the AppSKey under the KEK of the application, if there is one
 }
 
 var (
@@ -134,12 +115,16 @@ var (
 		drops:  true,
 	}
 	// The AppSKey stays with the session, which NS and AS share: without it uplinks could not be read any more.
-	viewAS = view{fields: []string{"formatters", "skip_payload_crypto"}}
+	viewAS = view{fields: []string{"formatters", "skip_payload_crypto", "skip_payload_crypto_override"}, wraps: true}
 	viewJS = view{
-		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id"},
-		marks:  []string{"root_keys", "net_id", "provisioner_id"},
+		fields: []string{"root_keys", "net_id", "provisioner_id", "provisioning_data", "resets_join_nonces", "application_server_id", "application_server_kek_label",
+			"network_server_kek_label"},
+		marks: []string{"root_keys", "net_id", "provisioner_id"},
 	}
 )
+
+// views by the prefix of their paths.
+var views = map[string]view{"/ns": viewNS, "/as": viewAS, "/js": viewJS}
 
 func (v view) has(t tree) bool {
 	return v.marks == nil || slices.ContainsFunc(v.marks, func(m string) bool { _, ok := t[m]; return ok })
@@ -165,6 +150,11 @@ func (v view) get(s *Server, c *call) error {
 	if err := s.addState(c.ctx(), &dev, paths); err != nil {
 		return err
 	}
+	if v.wraps {
+		if err := s.wrapSessionKeys(c.ctx(), &dev); err != nil {
+			return err
+		}
+	}
 	return show(c, dev, c.hideFrom())
 }
 
@@ -183,6 +173,8 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 	}
 	dev.Session, dev.PendingSession = state.Session, state.PendingSession
 	dev.LastDevNonce, dev.UsedDevNonces, dev.LastJoinNonce = state.LastDevNonce, state.UsedDevNonces, state.LastJoinNonce
+	dev.BatteryPercentage, dev.DownlinkMargin, dev.PowerState, dev.LastDevStatusReceivedAt = state.BatteryPercentage, state.DownlinkMargin, state.PowerState, state.LastDevStatusReceivedAt
+	dev.Locations = withPayloadLocation(dev.Locations, state.Locations)
 	if state.LastSeenAt != nil {
 		dev.LastSeenAt = state.LastSeenAt
 	}
@@ -193,6 +185,19 @@ func (s *Server) addState(ctx context.Context, dev *v3.EndDevice, paths []string
 		dev.IDs.DevAddr = dev.Session.DevAddr
 	}
 	return nil
+}
+
+// withPayloadLocation adds the location that the actor has found in a payload to those of the registry.
+func withPayloadLocation(registered, found map[string]v3.Location) map[string]v3.Location {
+	if len(found) == 0 {
+		return registered
+	}
+	out := maps.Clone(registered)
+	if out == nil {
+		return found
+	}
+	maps.Copy(out, found)
+	return out
 }
 
 // state is that of the actor. known is false for a device whose settings are not complete: its actor can make nothing of its record.

@@ -41,9 +41,9 @@ const otaa = `{"end_device":{` + otaaIDs + `,` + nsSettings + `,"supports_join":
 
 var abp = `{"end_device":{"ids":{"device_id":"abp1"},` + nsSettings + `,"session":` + sessionOf("26010203", nwkSKey, appSKey) + `}}`
 
-func newDeviceDoor(t testing.TB) *door {
+func newDeviceDoor(t testing.TB, change ...func(*Config)) *door {
 	t.Helper()
-	d := newDoor(t)
+	d := newDoor(t, change...)
 	d.app("app1")
 	d.do("POST", "/applications/app1/devices", otaa).is(200)
 	d.do("POST", "/applications/app1/devices", abp).is(200)
@@ -264,8 +264,8 @@ func TestKeysNeedTheirOwnRights(t *testing.T) {
 			t.Errorf("%s is a way around: %s", body, got.Body)
 		}
 	}
-	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "end_device_not_found")
-	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "device_not_found")
 }
 
 func TestDeleteTakesTheSessionFirst(t *testing.T) {

@@ -47,7 +47,13 @@ func (c *call) deviceRequest(masked bool) (request[v3.EndDevice], error) {
 	if err := messages.ValidateID(req.value.IDs.DeviceID); err != nil {
 		return req, messages.Invalid("invalid_id", "end_device.ids.device_id: %w", err)
 	}
-	return req, c.mayWrite(req)
+	if err := c.mayWrite(req); err != nil {
+		return req, err
+	}
+	ids := req.value.IDs
+	req, err = c.server.unwrapKeys(c, req)
+	req.value.IDs = ids
+	return req, err
 }
 
 // create registers a device and sets its session. A session record that a crash left behind under this id is dropped first: the new device must not
@@ -285,9 +291,15 @@ func (s *Server) deleteDevice(c *call) error {
 // delete takes away the part of a device that the view owns. The device itself stays until it is deleted in the IS view, and so do its nonces, in case
 // the same root key is set again.
 func (v view) delete(s *Server, c *call) error {
+	if err := v.clear(s, c, c.device()); err != nil {
+		return err
+	}
+	return c.empty()
+}
+
+func (v view) clear(s *Server, c *call, id messages.DeviceID) error {
 	ctx, cancel := c.steadfast()
 	defer cancel()
-	id := c.device()
 	defer s.locks.lock(id)()
 	dev, err := s.cfg.Registry.Device(ctx, id)
 	if err != nil {
@@ -303,10 +315,8 @@ func (v view) delete(s *Server, c *call) error {
 		}
 	}
 	none := request[v3.EndDevice]{fields: tree{}, paths: v.fields}
-	if _, err := s.cfg.Registry.UpdateDevice(ctx, id, none.change()); err != nil {
-		return err
-	}
-	return c.empty()
+	_, err = s.cfg.Registry.UpdateDevice(ctx, id, none.change())
+	return err
 }
 
 func (s *Server) resetDevice(c *call) error {

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,7 @@ type fakeDevices struct {
 	queues   map[messages.DeviceID][]messages.Downlink
 	ups      []v3.ApplicationUp
 	calls    []string
+	made     int              // ids of downlinks
 	failNext map[string]error // by method
 }
 
@@ -77,6 +80,40 @@ func (f *fakeDevices) PushDownlinks(_ context.Context, id messages.DeviceID, ite
 
 func (f *fakeDevices) ReplaceDownlinks(_ context.Context, id messages.DeviceID, items []messages.Downlink) error {
 	return f.push("replace", id, items, true)
+}
+
+func (f *fakeDevices) QueueDownlinks(_ context.Context, id messages.DeviceID, items []messages.Downlink, replace bool) ([]messages.Downlink, error) {
+	method := "push"
+	if replace {
+		method = "replace"
+	}
+	items = slices.Clone(items)
+	for i := range items {
+		f.made++
+		items[i].ID = "item" + strconv.Itoa(f.made)
+	}
+	return items, f.push(method, id, items, replace)
+}
+
+func (f *fakeDevices) CancelDownlinks(_ context.Context, id messages.DeviceID, ids []string) (map[string]*messages.Error, error) {
+	leave, err := f.enter("cancel", id)
+	defer leave()
+	if err = errors.Join(err, f.ready(id)); err != nil {
+		return nil, err
+	}
+	refused := map[string]*messages.Error{}
+	for n, item := range ids {
+		if slices.Contains(ids[:n], item) {
+			continue
+		}
+		i := slices.IndexFunc(f.queues[id], func(q messages.Downlink) bool { return q.ID == item })
+		if i < 0 {
+			refused[item] = messages.NotFound("downlink_not_found", "not there")
+			continue
+		}
+		f.queues[id] = slices.Delete(f.queues[id], i, i+1)
+	}
+	return refused, nil
 }
 
 func (f *fakeDevices) ListDownlinks(_ context.Context, id messages.DeviceID) ([]messages.Downlink, error) {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"mime"
 	"net/http"
 	"net/url"
 
@@ -26,14 +27,18 @@ var webhookOrders = orders[v3.Webhook]{
 // one could do more than read.
 func (c *call) managesIntegrations() bool { return c.needs(writeIntegrations...) == nil }
 
+// hideFromWebhook takes away what nobody gets back, and the credentials if the caller may not write webhooks.
 func (c *call) hideFromWebhook() func(tree, *v3.Webhook) {
-	if c.managesIntegrations() {
-		return nil
-	}
-	return func(t tree, _ *v3.Webhook) {
-		delete(t, "headers")
-		delete(t, "downlink_api_key")
-		delete(t, "template_fields")
+	manages := c.managesIntegrations()
+	return func(t tree, w *v3.Webhook) {
+		hideSigningSecret(t, w)
+		delete(t, "tls_client_key")
+		if manages {
+			return
+		}
+		for _, name := range []string{"headers", "downlink_api_key", "template_fields", "tls_ca", "tls_client_cert"} {
+			delete(t, name)
+		}
 		if text, _ := t["base_url"].(string); text != "" {
 			t["base_url"] = withoutCredentials(text)
 		}
@@ -53,19 +58,36 @@ func (s *Server) addHealth(w *v3.Webhook) {
 	w.HealthStatus = s.cfg.IntegrationHealth("webhook", w.IDs.ApplicationIDs.ApplicationID, w.IDs.WebhookID)
 }
 
+// addRunning adds what is not stored, if the query asks for it: the node that runs the webhook has to be asked.
+func (s *Server) addRunning(c *call, w *v3.Webhook) error {
+	paths, err := c.readPaths()
+	if err != nil {
+		return err
+	}
+	if overlaps(paths, "health_status") {
+		s.addHealth(w)
+	}
+	if overlaps(paths, "delivery_status") {
+		w.DeliveryStatus = s.deliveryStatus(c.ctx(), w)
+	}
+	return nil
+}
+
 func (s *Server) listWebhooks(c *call) error {
 	hooks, err := s.cfg.Registry.Webhooks(c.ctx(), c.app())
 	if err != nil {
 		return err
 	}
-	for i := range hooks {
-		s.addHealth(&hooks[i])
-	}
 	shown, err := shownBy(c, c.hideFromWebhook())
 	if err != nil {
 		return err
 	}
-	return listed(c, "webhooks", hooks, webhookOrders, shown)
+	return listed(c, "webhooks", hooks, webhookOrders, func(w *v3.Webhook) (any, error) { // of those on the page only
+		if err := s.addRunning(c, w); err != nil {
+			return nil, err
+		}
+		return shown(w)
+	})
 }
 
 func (s *Server) getWebhook(c *call) error {
@@ -73,7 +95,9 @@ func (s *Server) getWebhook(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.addHealth(&hook)
+	if err := s.addRunning(c, &hook); err != nil {
+		return err
+	}
 	return show(c, hook, c.hideFromWebhook())
 }
 
@@ -87,7 +111,14 @@ func (s *Server) setWebhook(c *call) error {
 	if id == "" {
 		id = req.value.IDs.WebhookID
 	}
-	change := req.change()
+	generated, err := generateSigningSecret(req)
+	if err != nil {
+		return err
+	}
+	change, undo, err := s.fromTemplate(c, req, id)
+	if err != nil {
+		return err
+	}
 	hook, err := s.cfg.Registry.SetWebhook(c.ctx(), c.app(), id, func(w *v3.Webhook) error {
 		if err := change(w); err != nil {
 			return err
@@ -96,10 +127,11 @@ func (s *Server) setWebhook(c *call) error {
 		return s.cfg.CheckWebhook(*w)
 	})
 	if err != nil {
+		undo()
 		return err
 	}
 	s.addHealth(&hook)
-	return written(c, hook, req.paths, c.hideFromWebhook())
+	return written(c, hook, req.paths, showGenerated(c.hideFromWebhook(), generated))
 }
 
 func (s *Server) deleteWebhook(c *call) error {
@@ -213,8 +245,32 @@ func (s *Server) webhookDownlinks(c *call, do queueWrite) error {
 		return &statusError{status: http.StatusNotAcceptable, grpc: 9, err: messages.Errorf(messages.CodePrecondition, "webhook_paused",
 			"webhook %q is paused: resume it first", hook.IDs.WebhookID)}
 	}
-	if err := s.changeQueue(c, do); err != nil {
+	body, err := s.webhookBody(c, hook)
+	if err != nil {
+		return err
+	}
+	if err := s.changeQueueBy(c, body, do); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusOK)
+}
+
+// webhookBody reads a body in the format of the webhook and gives it as JSON. Who says by Content-Type that it is JSON is believed.
+func (s *Server) webhookBody(c *call, hook v3.Webhook) ([]byte, error) {
+	contentType, _, _ := mime.ParseMediaType(c.Request().Header.Get("Content-Type"))
+	if hook.Format != "protobuf" || contentType == "application/json" {
+		return c.body()
+	}
+	if s.cfg.DownlinksFromProto == nil {
+		return nil, messages.Invalid("decode_body", "this server can't read protobuf: send JSON with Content-Type: application/json")
+	}
+	raw, err := c.rawBody()
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.cfg.DownlinksFromProto(raw)
+	if err != nil {
+		return nil, messages.Invalid("decode_body", "the body is not ApplicationDownlinks in protobuf: %w", err)
+	}
+	return body, nil
 }

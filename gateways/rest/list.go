@@ -11,8 +11,11 @@ import (
 	"lorikeet/messages"
 )
 
-// maxLimit is the largest page; it is also the page of a request without a limit, so that small lists come whole.
-const maxLimit = 1000
+// The largest page, and the page of a request without a limit. Both are those of The Things Stack.
+const (
+	maxLimit     = 1000
+	defaultLimit = 100
+)
 
 // maxPage times maxLimit fits into 32 bits.
 const maxPage = 1_000_000
@@ -34,16 +37,21 @@ func listed[T any](c *call, member string, items []T, by orders[T], show func(*T
 }
 
 // page reads how many items the query skips, and how many it wants.
-func (c *call) page() (skip, limit int, err error) {
-	if limit, err = c.count("limit", maxLimit, maxLimit); err != nil {
+func (c *call) page() (skip, limit int, err error) { return c.pageOf(defaultLimit, maxLimit) }
+
+func (c *call) pageOf(preset, most int) (skip, limit int, err error) {
+	if limit, err = c.count("limit", preset, most); err != nil {
 		return 0, 0, err
 	}
 	page, err := c.count("page", 1, maxPage)
 	return (page - 1) * limit, limit, err
 }
 
+// total tells how many items there are in all pages.
+func (c *call) total(n int) { c.Response().Header().Set("X-Total-Count", strconv.Itoa(n)) }
+
 func answerPage[T any](c *call, member string, page []T, total int, show func(*T) (any, error)) error {
-	c.Response().Header().Set("X-Total-Count", strconv.Itoa(total))
+	c.total(total)
 	shown := make([]any, 0, len(page))
 	for i := range page {
 		v, err := show(&page[i])

@@ -15,6 +15,7 @@ type Registry interface {
 	EndDevices
 	Integrations
 	RadioGateways
+	Activations
 }
 
 // Keys is the part of the Registry about API keys. Application "" means the admin keys of the server.
@@ -74,9 +75,9 @@ type RadioGateways interface {
 
 // Devices reaches the device actors. A nil error means that the effect is durable.
 type Devices interface {
+	DownlinkQueue
 	PushDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error
 	ReplaceDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error
-	ListDownlinks(ctx context.Context, id messages.DeviceID) ([]messages.Downlink, error)
 	// DeviceState gives the sessions with keys, nonces and times. A device whose settings are not complete has none: messages.CodePrecondition.
 	DeviceState(ctx context.Context, id messages.DeviceID) (v3.EndDevice, error)
 	// SetDeviceSession sets a session or a part of it: missing keys keep what there is, as long as the address and the given keys are the same.

@@ -37,20 +37,28 @@ const (
 
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
 type Config struct {
-	Listen      string // host:port; port 0 takes any free one
-	PublicURL   string // how clients reach this server, without path
-	MQTTAddress string // public host:port of the MQTT broker; "" if there is none
-	Version     string
+	Listen         string // host:port; port 0 takes any free one
+	PublicURL      string // how clients reach this server, without path
+	MQTTAddress    string // public host:port of the MQTT broker; "" if there is none
+	MQTTTLSAddress string // that for MQTT over TLS; "" if there is none
+	Version        string
 
 	Registry   Registry
 	Devices    Devices
 	Formatters Formatters
+	History    History // nil: the storage paths are refused
 
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error
 	CheckPubSub  func(v3.PubSub) error
 	// IntegrationHealth gives the health_status of an integration, kind "webhook" or "pubsub"; nil if it is not known.
 	IntegrationHealth func(kind, applicationID, id string) json.RawMessage
+	// DownlinksFromProto makes {"downlinks":[…]} of a protobuf body; nil: webhooks take JSON only.
+	DownlinksFromProto func(body []byte) ([]byte, error)
+	// Templates describe targets of webhooks; nil: there are none.
+	Templates WebhookTemplates
+	// Deliveries knows what became of the events that integrations deliver.
+	Deliveries Deliveries
 	// GatewayStats gives the connection of a radio gateway; false if it is not connected.
 	GatewayStats func(messages.EUI64) (v3.GatewayConnectionStats, bool)
 	// DeleteApplicationData forgets what lives outside the registry beside sessions: events and cursors. It is called before the application
@@ -58,6 +66,12 @@ type Config struct {
 	DeleteApplicationData func(ctx context.Context, applicationID string) error
 	// Cluster describes the nodes of the cluster; a single node describes itself.
 	Cluster func(context.Context) messages.ClusterStatus
+	Input   v3.Input // how wrong input is taken
+	NetID   [3]byte  // of the network
+	// DevAddrs gives the addresses of a device's sessions, from memory.
+	DevAddrs func(messages.DeviceID) []messages.DevAddr
+	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
+	IssueDevEUI func(context.Context) (messages.EUI64, error)
 	// Ready says why the server can't take work now.
 	Ready   func() error
 	Metrics http.Handler // of /metrics
@@ -147,11 +161,23 @@ func setDefaults(cfg *Config) {
 	if cfg.IntegrationHealth == nil {
 		cfg.IntegrationHealth = func(string, string, string) json.RawMessage { return nil }
 	}
+	if cfg.Templates == nil {
+		cfg.Templates = noTemplates{}
+	}
+	if cfg.Deliveries == nil {
+		cfg.Deliveries = noDeliveries{}
+	}
 	if cfg.GatewayStats == nil {
 		cfg.GatewayStats = func(messages.EUI64) (v3.GatewayConnectionStats, bool) { return v3.GatewayConnectionStats{}, false }
 	}
 	if cfg.DeleteApplicationData == nil {
 		cfg.DeleteApplicationData = func(context.Context, string) error { return nil }
+	}
+	if cfg.DevAddrs == nil {
+		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
+	}
+	if cfg.IssueDevEUI == nil {
+		cfg.IssueDevEUI = func(context.Context) (messages.EUI64, error) { return localEUI(), nil }
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() error { return nil }

@@ -62,7 +62,7 @@ func checkSession(s *v3.Session) error {
 		switch {
 		case k == nil:
 		case k.Key == nil && len(k.EncryptedKey) > 0:
-			return messages.Invalid("invalid_key", `end_device.session.keys.%s is wrapped, which is not supported: send it in clear as {"key":"<32 hex digits>"}`, name)
+			return messages.Invalid("invalid_key", `end_device.session.keys.%s is wrapped under a KEK that is not known: send it in clear as {"key":"<32 hex digits>"}`, name)
 		case k.Key != nil && messages.Key(*k.Key).IsZero():
 			return messages.Invalid("invalid_key", "end_device.session.keys.%s is all zeros: set the key of the device", name)
 		}

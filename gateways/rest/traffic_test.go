@@ -13,15 +13,17 @@ func TestDownlinkQueue(t *testing.T) {
 	t.Parallel()
 	d := newDeviceDoor(t)
 	const path = "/as/applications/app1/devices/abp1/down"
-	if got := d.do("POST", path+"/push", `{"downlinks":[{"fPort":15,"frmPayload":"vu8","priority":"NORMAL","confirmed":true,"correlation_ids":["my-id-1"],"confirmedRetry":{"maxAttempts":3}}]}`).is(200); strings.TrimSpace(got.Body) != "{}" {
+	if got := d.do("POST", path+"/push", `{"downlinks":[{"fPort":15,"frmPayload":"vu8","priority":"NORMAL","confirmed":true,"correlation_ids":["my-id-1"],"confirmedRetry":{"maxAttempts":3}}]}`).is(200); strings.TrimSpace(got.Body) != `{"downlinks":[{"id":"item1"}]}` {
 		t.Error(got.Body)
 	}
 	d.do("POST", path+"/push", `{"end_device_ids":{"device_id":"other"},"downlinks":[{"f_port":2,"frm_payload":"AA=="}]}`).is(200) // the path wins
 	d.do("GET", path, nil).is(200).has("downlinks",
-		`[{"confirmed":true,"confirmed_retry":{"max_attempts":3},"correlation_ids":["my-id-1"],"f_port":15,"frm_payload":"vu8=","priority":"NORMAL"},{"f_port":2,"frm_payload":"AA=="}]`)
+		`[{"confirmed":true,"confirmed_retry":{"max_attempts":3},"correlation_ids":["my-id-1"],"f_port":15,"frm_payload":"vu8=","id":"item1","priority":"NORMAL"},{"f_port":2,"frm_payload":"AA==","id":"item2"}]`)
 	d.do("POST", path+"/replace", `{"downlinks":[{"f_port":3}]}`).is(200)
-	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3}]`)
-	d.do("POST", path+"/replace", `{"downlinks":[]}`).is(200)
+	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"item3"}]`)
+	if got := d.do("POST", path+"/replace", `{"downlinks":[]}`).is(200); strings.TrimSpace(got.Body) != "{}" {
+		t.Error(got.Body)
+	}
 	d.do("GET", path, nil).is(200).has("downlinks", "")
 	for body, name := range map[string]string{
 		`{}`:              "no_downlinks",
@@ -42,10 +44,38 @@ func TestDownlinkQueue(t *testing.T) {
 	if got := d.do("POST", path+"/push", "{\n \"downlinks\": [ {\"f_port\": 1, \"frmPayloads\": \"AQI=\" } ] }").is(200).Header.Values("X-Warning"); len(got) != 1 || !strings.Contains(got[0], "downlinks[0].frm_payloads") {
 		t.Errorf("X-Warning %q", got)
 	}
-	d.do("POST", "/as/applications/app1/devices/dev9/down/push", `{"downlinks":[]}`).fails(404, "end_device_not_found")
-	d.do("GET", "/as/applications/app1/devices/dev9/down", nil).fails(404, "end_device_not_found")
+	d.do("POST", "/as/applications/app1/devices/dev9/down/push", `{"downlinks":[]}`).fails(404, "device_not_found")
+	d.do("GET", "/as/applications/app1/devices/dev9/down", nil).fails(404, "device_not_found")
 	d.devices.failOnce("push", messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity", "wait until some are sent"))
 	d.do("POST", path+"/push", `{"downlinks":[{"f_port":3}]}`).fails(http.StatusTooManyRequests, "downlink_queue_capacity")
+}
+
+func TestDownlinksAreCancelled(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	const path = "/as/applications/app1/devices/abp1/down"
+	d.do("POST", path+"/push", `{"downlinks":[{"f_port":1},{"f_port":2},{"f_port":3}]}`).is(200)
+	d.do("DELETE", path+"/item2", nil).is(200)
+	d.do("DELETE", path+"/item2", nil).fails(404, "downlink_not_found")
+	got := d.do("POST", path+"/cancel", `{"ids":["item1","item2","item1"]}`).is(200).has("cancelled", `["item1"]`)
+	if !strings.Contains(got.Body, `"refused":[{"id":"item2","error":{`) || !strings.Contains(got.Body, "downlink_not_found") {
+		t.Error(got.Body)
+	}
+	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"item3"}]`)
+	d.do("POST", path+"/cancel", `{"ids":[]}`).fails(400, "no_ids")
+	d.do("POST", path+"/cancel", `{"ids":["`+strings.Repeat(`","`, 1000)+`"]}`).fails(400, "too_many_ids")
+	d.do("POST", path+"/cancel", `{"ids":7}`).fails(400, "decode_body")
+	d.with(d.keyFor("app1", messages.RightApplicationTrafficRead)).do("DELETE", path+"/item3", nil).fails(403, "insufficient_application_rights")
+	d.do("DELETE", "/as/applications/app1/devices/dev9/down/item1", nil).fails(404, "device_not_found")
+}
+
+func TestAnswerSaysWhatClassBAndCItemsWaitFor(t *testing.T) {
+	t.Parallel()
+	d := newDeviceDoor(t)
+	got := d.do("POST", "/as/applications/app1/devices/abp1/down/push", `{"downlinks":[{"f_port":1},{"f_port":2,"class_b_c":{"gateways":[{"gateway_ids":{"gateway_id":"gtw1"}}]}}]}`).is(200)
+	if w := got.Header.Values("X-Warning"); len(w) != 1 || !strings.Contains(w[0], "downlinks[1].class_b_c") {
+		t.Errorf("X-Warning %q", w)
+	}
 }
 
 func TestSimulate(t *testing.T) {
@@ -78,7 +108,7 @@ func TestFormatterTests(t *testing.T) {
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"up/decode", up(``)).is(200).has("uplink.decoded_payload", "")
 	d.do("PUT", "/as/applications/app1/link", `{"link":{"default_formatters":{"up_formatter":"FORMATTER_CAYENNELPP","down_formatter":"FORMATTER_CAYENNELPP"}}}`).is(200)
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"up/decode", up(``)).is(200).has("uplink.decoded_payload", `{"n":2,"port":3}`)
-	d.do("POST", strings.Replace(path, "dev1", "dev9", 1)+"up/decode", up(``)).fails(404, "end_device_not_found")
+	d.do("POST", strings.Replace(path, "dev1", "dev9", 1)+"up/decode", up(``)).fails(404, "device_not_found")
 
 	got := d.do("POST", path+"up/decode", up(lua+`"bad"`)).fails(400, "decode_uplink")
 	if c := got.err().Details[0].Cause; c == nil || c.Name != "script" || !strings.Contains(c.MessageFormat, "line 1") {
@@ -102,4 +132,39 @@ func TestFormatterTests(t *testing.T) {
 	d.do("POST", path+"down/decode", `{"downlink":{"f_port":300}`+lua+`"x"}`).fails(400, "f_port")
 	d.do("POST", path+"down/decode", `{}`).fails(400, "no_downlink")
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"down/decode", `{"downlink":{"f_port":7,"frm_payload":"AQID"}}`).is(200).has("downlink.decoded_payload", `{"n":3,"port":7}`)
+}
+
+func TestWrongDownlinksAreRefusedUnlessTheServerIsLenient(t *testing.T) {
+	t.Parallel()
+	const push, replace = "/as/applications/app1/devices/abp1/down/push", "/as/applications/app1/devices/abp1/down/replace"
+	lenient := func(c *Config) { c.Input = v3.Lenient }
+	for _, mode := range [][]func(*Config){nil, {lenient}} {
+		d := newDoor(t, mode...)
+		d.app("app1")
+		d.do("POST", "/applications/app1/devices", abp).is(200)
+		for name, body := range map[string]string{
+			"decode_body":  `{"downlinks":[{"f_port":1,"frm_payload":"beef","priority":"TOP"}]}`,
+			"no_downlinks": `{"f_port":1,"frm_payload":"AQ=="}`,
+		} {
+			got := d.do("POST", push, body)
+			if mode == nil {
+				got.fails(400, name)
+				continue
+			}
+			got.is(200)
+		}
+		if mode != nil {
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef","id":"item1"}]`)
+			d.do("POST", replace, `{}`).is(200)
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", "")
+		}
+		d.do("POST", push, `{"downlinks":[{"fPort":"2","frmPayload":"-_8","priority":"6","newField":1}]}`).is(200)
+		got := d.do("POST", "/as/applications/app1/devices/abp1/up/simulate", `{"uplink_message":{"f_port":"1","frm_payload":"01FF","rx_metadata":[{"rssi":"-35"}]}}`)
+		if mode == nil {
+			got.fails(400, "decode_body")
+		} else {
+			got.is(200)
+		}
+		d.do("POST", "/as/applications/app1/devices/Abp1/down/push", `{"downlinks":[]}`).fails(400, "invalid_id") // The Things Stack too
+	}
 }

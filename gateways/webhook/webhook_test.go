@@ -336,13 +336,22 @@ func TestBadHeadersAreRefused(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	if got := string(Health(0, time.Time{}, "old")); got != `{"healthy":{}}` {
+	if got := string(Health(messages.DeliveryStatus{LastError: "old"})); got != `{"healthy":{}}` {
 		t.Error(got)
 	}
-	got := string(Health(3, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), "the endpoint answered 500"))
-	want := `{"unhealthy":{"failed_attempts":"3","last_failed_attempt_at":"2026-01-01T00:00:00Z","last_failed_attempt_details":{"namespace":"lorikeet/webhook","name":"request","message_format":"the endpoint answered 500","code":14}}}`
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		status messages.DeliveryStatus
+		want   string
+	}{
+		{messages.DeliveryStatus{FailedAttempts: 3, LastFailedAt: &at, LastError: "no answer in time"}, `"failed_attempts":"3","last_failed_attempt_at":"2026-01-01T00:00:00Z",` +
+			`"last_failed_attempt_details":{"namespace":"pkg/lorikeet/webhook","name":"request","message_format":"no answer in time","code":14}`},
+		{messages.DeliveryStatus{FailedAttempts: 1, LastFailedAt: &at, LastError: "the endpoint answered 500", LastStatus: 500}, `"failed_attempts":"1","last_failed_attempt_at":"2026-01-01T00:00:00Z",` +
+			`"last_failed_attempt_details":{"namespace":"pkg/lorikeet/webhook","name":"response","message_format":"the endpoint answered 500","attributes":{"status_code":500},"code":14}`},
+	} {
+		if diff := cmp.Diff(`{"unhealthy":{`+c.want+`}}`, string(Health(c.status))); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 

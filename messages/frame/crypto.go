@@ -113,7 +113,8 @@ type Downlink struct {
 	FOpts                         []byte // at most 15 bytes
 	HasFPort                      bool
 	FPort                         uint8
-	FRMPayload                    []byte // in clear
+	FRMPayload                    []byte // in clear, unless Encrypted
+	Encrypted                     bool   // FRMPayload was encrypted by the application
 }
 
 // Build gives the PHYPayload of d.
@@ -133,11 +134,14 @@ func (d Downlink) Build(nwkSKey, appSKey *Cipher) []byte {
 	binary.LittleEndian.PutUint16(phy[6:], uint16(d.FCnt))
 	phy = append(phy, d.FOpts...)
 	if d.HasFPort {
-		key := appSKey
+		key, payload := appSKey, d.FRMPayload
 		if d.FPort == 0 {
 			key = nwkSKey
 		}
-		phy = append(append(phy, d.FPort), key.Crypt(true, d.DevAddr, d.FCnt, d.FRMPayload)...)
+		if !d.Encrypted {
+			payload = key.Crypt(true, d.DevAddr, d.FCnt, payload)
+		}
+		phy = append(append(phy, d.FPort), payload...)
 	}
 	mic := nwkSKey.MIC(true, d.DevAddr, d.FCnt, phy)
 	return append(phy, mic[:]...)

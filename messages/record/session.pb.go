@@ -26,23 +26,24 @@ const (
 
 // SessionRecord is the whole durable state of one device.
 type SessionRecord struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Incarnation    string                 `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                  // random, made with the record: keeps event ids of a re-created device apart
-	SessionSeq     uint32                 `protobuf:"varint,2,opt,name=session_seq,json=sessionSeq,proto3" json:"session_seq,omitempty"` // sessions so far
-	Session        *Session               `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
-	PendingSession *Session               `protobuf:"bytes,4,opt,name=pending_session,json=pendingSession,proto3" json:"pending_session,omitempty"` // given by a join-accept, not yet proven by an uplink
-	Queue          []*QueuedDownlink      `protobuf:"bytes,5,rep,name=queue,proto3" json:"queue,omitempty"`
-	InFlight       *InFlight              `protobuf:"bytes,6,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	HasDevNonce    bool                   `protobuf:"varint,7,opt,name=has_dev_nonce,json=hasDevNonce,proto3" json:"has_dev_nonce,omitempty"`
-	LastDevNonce   uint32                 `protobuf:"varint,8,opt,name=last_dev_nonce,json=lastDevNonce,proto3" json:"last_dev_nonce,omitempty"`
-	UsedDevNonces  []byte                 `protobuf:"bytes,9,opt,name=used_dev_nonces,json=usedDevNonces,proto3" json:"used_dev_nonces,omitempty"` // LoRaWAN before 1.0.4: sorted, two bytes each, big-endian
-	LastJoinNonce  uint32                 `protobuf:"varint,10,opt,name=last_join_nonce,json=lastJoinNonce,proto3" json:"last_join_nonce,omitempty"`
-	LastSeenAt     int64                  `protobuf:"varint,11,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`  // Unix ns
-	ActivatedAt    int64                  `protobuf:"varint,12,opt,name=activated_at,json=activatedAt,proto3" json:"activated_at,omitempty"` // Unix ns
-	Hears          []*GatewayHabit        `protobuf:"bytes,13,rep,name=hears,proto3" json:"hears,omitempty"`
-	Battery        *Battery               `protobuf:"bytes,14,opt,name=battery,proto3" json:"battery,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation     string                 `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                  // random, made with the record: keeps event ids of a re-created device apart
+	SessionSeq      uint32                 `protobuf:"varint,2,opt,name=session_seq,json=sessionSeq,proto3" json:"session_seq,omitempty"` // sessions so far
+	Session         *Session               `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	PendingSession  *Session               `protobuf:"bytes,4,opt,name=pending_session,json=pendingSession,proto3" json:"pending_session,omitempty"` // given by a join-accept, not yet proven by an uplink
+	Queue           []*QueuedDownlink      `protobuf:"bytes,5,rep,name=queue,proto3" json:"queue,omitempty"`
+	InFlight        *InFlight              `protobuf:"bytes,6,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	HasDevNonce     bool                   `protobuf:"varint,7,opt,name=has_dev_nonce,json=hasDevNonce,proto3" json:"has_dev_nonce,omitempty"`
+	LastDevNonce    uint32                 `protobuf:"varint,8,opt,name=last_dev_nonce,json=lastDevNonce,proto3" json:"last_dev_nonce,omitempty"`
+	UsedDevNonces   []byte                 `protobuf:"bytes,9,opt,name=used_dev_nonces,json=usedDevNonces,proto3" json:"used_dev_nonces,omitempty"` // LoRaWAN before 1.0.4: sorted, two bytes each, big-endian
+	LastJoinNonce   uint32                 `protobuf:"varint,10,opt,name=last_join_nonce,json=lastJoinNonce,proto3" json:"last_join_nonce,omitempty"`
+	LastSeenAt      int64                  `protobuf:"varint,11,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`  // Unix ns
+	ActivatedAt     int64                  `protobuf:"varint,12,opt,name=activated_at,json=activatedAt,proto3" json:"activated_at,omitempty"` // Unix ns
+	Hears           []*GatewayHabit        `protobuf:"bytes,13,rep,name=hears,proto3" json:"hears,omitempty"`
+	Battery         *Battery               `protobuf:"bytes,14,opt,name=battery,proto3" json:"battery,omitempty"`
+	PayloadLocation *Location              `protobuf:"bytes,15,opt,name=payload_location,json=payloadLocation,proto3" json:"payload_location,omitempty"` // the newest that a decoded payload told
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SessionRecord) Reset() {
@@ -169,6 +170,13 @@ func (x *SessionRecord) GetHears() []*GatewayHabit {
 func (x *SessionRecord) GetBattery() *Battery {
 	if x != nil {
 		return x.Battery
+	}
+	return nil
+}
+
+func (x *SessionRecord) GetPayloadLocation() *Location {
+	if x != nil {
+		return x.PayloadLocation
 	}
 	return nil
 }
@@ -399,8 +407,13 @@ type QueuedDownlink struct {
 	CorrelationIds  []string               `protobuf:"bytes,9,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
 	MaxAttempts     uint32                 `protobuf:"varint,10,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	Attempt         uint32                 `protobuf:"varint,11,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	ExpiresAt       int64                  `protobuf:"varint,12,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // Unix ns; 0: never
+	// Payload crypto is skipped: frm_payload is as the application encrypted it, for this counter of this session.
+	Encrypted     bool   `protobuf:"varint,13,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	FCnt          uint32 `protobuf:"varint,14,opt,name=f_cnt,json=fCnt,proto3" json:"f_cnt,omitempty"`
+	SessionKeyId  []byte `protobuf:"bytes,15,opt,name=session_key_id,json=sessionKeyId,proto3" json:"session_key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueuedDownlink) Reset() {
@@ -508,6 +521,34 @@ func (x *QueuedDownlink) GetAttempt() uint32 {
 		return x.Attempt
 	}
 	return 0
+}
+
+func (x *QueuedDownlink) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *QueuedDownlink) GetEncrypted() bool {
+	if x != nil {
+		return x.Encrypted
+	}
+	return false
+}
+
+func (x *QueuedDownlink) GetFCnt() uint32 {
+	if x != nil {
+		return x.FCnt
+	}
+	return 0
+}
+
+func (x *QueuedDownlink) GetSessionKeyId() []byte {
+	if x != nil {
+		return x.SessionKeyId
+	}
+	return nil
 }
 
 type InFlight struct {
@@ -698,11 +739,87 @@ func (x *Battery) GetReceivedAt() int64 {
 	return 0
 }
 
+type Location struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Latitude      float64                `protobuf:"fixed64,1,opt,name=latitude,proto3" json:"latitude,omitempty"`
+	Longitude     float64                `protobuf:"fixed64,2,opt,name=longitude,proto3" json:"longitude,omitempty"`
+	Altitude      int32                  `protobuf:"zigzag32,3,opt,name=altitude,proto3" json:"altitude,omitempty"` // m
+	Accuracy      int32                  `protobuf:"zigzag32,4,opt,name=accuracy,proto3" json:"accuracy,omitempty"` // m
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Location) Reset() {
+	*x = Location{}
+	mi := &file_messages_record_session_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Location) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Location) ProtoMessage() {}
+
+func (x *Location) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_record_session_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Location.ProtoReflect.Descriptor instead.
+func (*Location) Descriptor() ([]byte, []int) {
+	return file_messages_record_session_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Location) GetLatitude() float64 {
+	if x != nil {
+		return x.Latitude
+	}
+	return 0
+}
+
+func (x *Location) GetLongitude() float64 {
+	if x != nil {
+		return x.Longitude
+	}
+	return 0
+}
+
+func (x *Location) GetAltitude() int32 {
+	if x != nil {
+		return x.Altitude
+	}
+	return 0
+}
+
+func (x *Location) GetAccuracy() int32 {
+	if x != nil {
+		return x.Accuracy
+	}
+	return 0
+}
+
+func (x *Location) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 var File_messages_record_session_proto protoreflect.FileDescriptor
 
 const file_messages_record_session_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmessages/record/session.proto\x12\x0florikeet.record\"\x80\x05\n" +
+	"\x1dmessages/record/session.proto\x12\x0florikeet.record\"\xc6\x05\n" +
 	"\rSessionRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12\x1f\n" +
 	"\vsession_seq\x18\x02 \x01(\rR\n" +
@@ -720,7 +837,8 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"lastSeenAt\x12!\n" +
 	"\factivated_at\x18\f \x01(\x03R\vactivatedAt\x123\n" +
 	"\x05hears\x18\r \x03(\v2\x1d.lorikeet.record.GatewayHabitR\x05hears\x122\n" +
-	"\abattery\x18\x0e \x01(\v2\x18.lorikeet.record.BatteryR\abattery\"\xce\x05\n" +
+	"\abattery\x18\x0e \x01(\v2\x18.lorikeet.record.BatteryR\abattery\x12D\n" +
+	"\x10payload_location\x18\x0f \x01(\v2\x19.lorikeet.record.LocationR\x0fpayloadLocation\"\xce\x05\n" +
 	"\aSession\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\rR\x03seq\x12$\n" +
 	"\x0esession_key_id\x18\x02 \x01(\fR\fsessionKeyId\x12\x19\n" +
@@ -747,7 +865,7 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"\x06resets\x18\x14 \x01(\rR\x06resets\x12\x18\n" +
 	"\bf_cnt_16\x18\x15 \x01(\bR\x06fCnt16\x12 \n" +
 	"\fresets_f_cnt\x18\x16 \x01(\bR\n" +
-	"resetsFCnt\"\xe8\x02\n" +
+	"resetsFCnt\"\xe0\x03\n" +
 	"\x0eQueuedDownlink\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06f_port\x18\x02 \x01(\rR\x05fPort\x12\x1f\n" +
@@ -761,7 +879,12 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"\x0fcorrelation_ids\x18\t \x03(\tR\x0ecorrelationIds\x12!\n" +
 	"\fmax_attempts\x18\n" +
 	" \x01(\rR\vmaxAttempts\x12\x18\n" +
-	"\aattempt\x18\v \x01(\rR\aattempt\"m\n" +
+	"\aattempt\x18\v \x01(\rR\aattempt\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\f \x01(\x03R\texpiresAt\x12\x1c\n" +
+	"\tencrypted\x18\r \x01(\bR\tencrypted\x12\x13\n" +
+	"\x05f_cnt\x18\x0e \x01(\rR\x04fCnt\x12$\n" +
+	"\x0esession_key_id\x18\x0f \x01(\fR\fsessionKeyId\"m\n" +
 	"\bInFlight\x12\x17\n" +
 	"\aitem_id\x18\x01 \x01(\tR\x06itemId\x12\x1f\n" +
 	"\vsession_seq\x18\x02 \x01(\rR\n" +
@@ -776,7 +899,13 @@ const file_messages_record_session_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\rR\x05value\x12\x16\n" +
 	"\x06margin\x18\x03 \x01(\x11R\x06margin\x12\x1f\n" +
 	"\vreceived_at\x18\x04 \x01(\x03R\n" +
-	"receivedAtB\x1aZ\x18lorikeet/messages/recordb\x06proto3"
+	"receivedAt\"\x94\x01\n" +
+	"\bLocation\x12\x1a\n" +
+	"\blatitude\x18\x01 \x01(\x01R\blatitude\x12\x1c\n" +
+	"\tlongitude\x18\x02 \x01(\x01R\tlongitude\x12\x1a\n" +
+	"\baltitude\x18\x03 \x01(\x11R\baltitude\x12\x1a\n" +
+	"\baccuracy\x18\x04 \x01(\x11R\baccuracy\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06sourceB\x1aZ\x18lorikeet/messages/recordb\x06proto3"
 
 var (
 	file_messages_record_session_proto_rawDescOnce sync.Once
@@ -790,7 +919,7 @@ func file_messages_record_session_proto_rawDescGZIP() []byte {
 	return file_messages_record_session_proto_rawDescData
 }
 
-var file_messages_record_session_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_messages_record_session_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_messages_record_session_proto_goTypes = []any{
 	(*SessionRecord)(nil),  // 0: lorikeet.record.SessionRecord
 	(*Session)(nil),        // 1: lorikeet.record.Session
@@ -798,6 +927,7 @@ var file_messages_record_session_proto_goTypes = []any{
 	(*InFlight)(nil),       // 3: lorikeet.record.InFlight
 	(*GatewayHabit)(nil),   // 4: lorikeet.record.GatewayHabit
 	(*Battery)(nil),        // 5: lorikeet.record.Battery
+	(*Location)(nil),       // 6: lorikeet.record.Location
 }
 var file_messages_record_session_proto_depIdxs = []int32{
 	1, // 0: lorikeet.record.SessionRecord.session:type_name -> lorikeet.record.Session
@@ -806,11 +936,12 @@ var file_messages_record_session_proto_depIdxs = []int32{
 	3, // 3: lorikeet.record.SessionRecord.in_flight:type_name -> lorikeet.record.InFlight
 	4, // 4: lorikeet.record.SessionRecord.hears:type_name -> lorikeet.record.GatewayHabit
 	5, // 5: lorikeet.record.SessionRecord.battery:type_name -> lorikeet.record.Battery
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 6: lorikeet.record.SessionRecord.payload_location:type_name -> lorikeet.record.Location
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_messages_record_session_proto_init() }
@@ -824,7 +955,7 @@ func file_messages_record_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_record_session_proto_rawDesc), len(file_messages_record_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

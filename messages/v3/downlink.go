@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"lorikeet/messages"
 )
@@ -34,6 +36,46 @@ type ApplicationDownlink struct {
 	Priority               Priority        `json:"priority,omitempty"`
 	CorrelationIDs         []string        `json:"correlation_ids,omitempty"`
 	ConfirmedRetry         *ConfirmedRetry `json:"confirmed_retry,omitempty"`
+
+	// Additive: when the item leaves the queue unsent, the earlier of both.
+	TimeToLive Duration                `json:"time_to_live,omitempty"` // input only
+	ExpiresAt  *time.Time              `json:"expires_at,omitempty"`
+	Status     messages.DownlinkStatus `json:"status,omitempty"` // additive, output of a list only
+
+	// Output only, in events.
+	Locations  map[string]Location `json:"locations,omitempty"`
+	VersionIDs *VersionIDs         `json:"version_ids,omitempty"`
+	NetworkIDs *NetworkIDs         `json:"network_ids,omitempty"`
+	Attributes map[string]string   `json:"attributes,omitempty"`
+}
+
+// classBC is what class_b_c may hold: the radio gateways that are to send, in this order, and when.
+type classBC struct {
+	Gateways []struct {
+		GatewayIDs   GatewayIDs `json:"gateway_ids"`
+		AntennaIndex Uint32     `json:"antenna_index"`
+		GroupIndex   Uint32     `json:"group_index"`
+	} `json:"gateways"`
+	AbsoluteTime *time.Time `json:"absolute_time"`
+}
+
+func parseClassBC(raw json.RawMessage) (absolute time.Time, err error) {
+	if raw == nil {
+		return time.Time{}, nil
+	}
+	var c classBC
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return time.Time{}, messages.Invalid("class_b_c", `class_b_c: %s; want e.g. {"gateways":[{"gateway_ids":{"gateway_id":"gtw1"}}],"absolute_time":"2024-10-24T10:05:00Z"}`, plainJSONError(err))
+	}
+	for i, g := range c.Gateways {
+		if err := messages.ValidateID(g.GatewayIDs.GatewayID); err != nil {
+			return time.Time{}, messages.Invalid("class_b_c", "class_b_c.gateways[%d].gateway_ids.gateway_id: %w", i, err)
+		}
+	}
+	if c.AbsoluteTime != nil {
+		absolute = *c.AbsoluteTime
+	}
+	return absolute, nil
 }
 
 // Priority is an enum name in JSON; the number is accepted. An unknown name is an error (The Things Stack reads it as LOWEST).
@@ -61,9 +103,9 @@ func (p *Priority) UnmarshalJSON(in []byte) error {
 }
 
 // DecodeDownlinks reads the body of a push or replace: {"downlinks":[...]}. Unknown members are accepted. A body without "downlinks"
-// is refused (The Things Stack takes it as an empty list, and then replace clears the queue); an empty list is valid.
+// is refused by Strict, and an empty list to Lenient (as The Things Stack takes it, and then replace clears the queue); an empty list is valid.
 // If endDevice is not nil, it is set to the device that the body names, if any (the request of a pub/sub integration).
-func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
+func (m Input) DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
 	body, err := SnakeCase(body)
 	if err != nil {
 		return nil, messages.Invalid("decode_body", "body is not JSON: %v", err)
@@ -76,7 +118,7 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 		return nil, messages.Invalid("decode_body", "body: %v", plainJSONError(err))
 	}
 	if req.Downlinks == nil {
-		if !bytes.Contains(body, []byte(`"downlinks"`)) {
+		if m == Strict && !bytes.Contains(body, []byte(`"downlinks"`)) {
 			return nil, messages.Invalid("no_downlinks", `body has no "downlinks": send {"downlinks":[{"f_port":1,"frm_payload":"AQI="}]}, and {"downlinks":[]} for none`)
 		}
 		req.Downlinks = &[]json.RawMessage{}
@@ -89,6 +131,10 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 	}
 	out := make([]messages.Downlink, 0, len(*req.Downlinks))
 	for i, raw := range *req.Downlinks {
+		raw, err := m.Settle(fmt.Sprintf("downlinks[%d]", i), raw, reflect.TypeFor[ApplicationDownlink]())
+		if err != nil {
+			return nil, err
+		}
 		var d ApplicationDownlink
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return nil, messages.Invalid("decode_body", "downlinks[%d]: %v", i, plainJSONError(err))
@@ -102,17 +148,24 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 	return out, nil
 }
 
+// DecodeDownlinks is Strict.DecodeDownlinks.
+func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
+	return Strict.DecodeDownlinks(body, endDevice)
+}
+
 // CorrelationIDsIn finds the correlation ids in a body that DecodeDownlinks refused, as far as they can be read, so that the refusal reaches its author.
 func CorrelationIDsIn(body []byte) []string {
+	type item struct {
+		CorrelationIDs  []string `json:"correlation_ids"`
+		CorrelationIDs2 []string `json:"correlationIds"`
+	}
 	var req struct {
-		Downlinks []struct {
-			CorrelationIDs  []string `json:"correlation_ids"`
-			CorrelationIDs2 []string `json:"correlationIds"`
-		} `json:"downlinks"`
+		Downlinks []item `json:"downlinks"`
+		item             // the list may have been forgotten
 	}
 	_ = json.Unmarshal(body, &req)
 	var ids []string
-	for _, d := range req.Downlinks {
+	for _, d := range append(req.Downlinks, req.item) {
 		ids = append(append(ids, d.CorrelationIDs...), d.CorrelationIDs2...)
 	}
 	return ids
@@ -127,7 +180,15 @@ func plainJSONError(err error) string {
 func (d ApplicationDownlink) Message() (messages.Downlink, error) {
 	out := messages.Downlink{
 		FPort: uint8(d.FPort), FRMPayload: d.FRMPayload, Confirmed: d.Confirmed, Priority: messages.Priority(d.Priority), CorrelationIDs: d.CorrelationIDs,
-		DecodedPayload: null(d.DecodedPayload), ClassBC: null(d.ClassBC),
+		DecodedPayload: null(d.DecodedPayload), ClassBC: null(d.ClassBC), FCnt: uint32(d.FCnt), SessionKeyID: d.SessionKeyID,
+		TimeToLive: time.Duration(d.TimeToLive),
+	}
+	if d.ExpiresAt != nil {
+		out.ExpiresAt = *d.ExpiresAt
+	}
+	var err error
+	if out.AbsoluteTime, err = parseClassBC(out.ClassBC); err != nil {
+		return out, err
 	}
 	switch {
 	case d.FPort > 255 || d.FPort == 224:
@@ -138,6 +199,8 @@ func (d ApplicationDownlink) Message() (messages.Downlink, error) {
 		return out, messages.Invalid("decoded_payload", "decoded_payload: want an object")
 	case d.FPort == 0 && out.DecodedPayload == nil:
 		return out, messages.Invalid("no_f_port", "f_port is missing: use 1 to 223")
+	case d.TimeToLive < 0:
+		return out, messages.Invalid("time_to_live", "time_to_live %s: use a time of more than none, e.g. \"3600s\"", time.Duration(d.TimeToLive))
 	}
 	for _, id := range d.CorrelationIDs {
 		if len(id) > 100 {
@@ -158,6 +221,11 @@ func FromDownlink(m messages.Downlink) ApplicationDownlink {
 	d := ApplicationDownlink{
 		ID: m.ID, SessionKeyID: m.SessionKeyID, FPort: Uint32(m.FPort), FCnt: Uint32(m.FCnt), FRMPayload: m.FRMPayload, DecodedPayload: m.DecodedPayload,
 		DecodedPayloadWarnings: m.DecodedWarnings, Confirmed: m.Confirmed, ClassBC: m.ClassBC, Priority: Priority(m.Priority), CorrelationIDs: m.CorrelationIDs,
+		Status: m.Status,
+	}
+	if !m.ExpiresAt.IsZero() {
+		at := m.ExpiresAt.UTC()
+		d.ExpiresAt = &at
 	}
 	if m.Confirmed && (m.Attempt != 0 || m.MaxAttempts != 0) {
 		d.ConfirmedRetry = &ConfirmedRetry{Attempt: Uint32(m.Attempt), MaxAttempts: Uint32(m.MaxAttempts)}

@@ -130,9 +130,17 @@ type EndDevice struct {
 	Session           *Session     `json:"session,omitempty"`         // never stored in the registry: the device actor owns it
 	PendingSession    *Session     `json:"pending_session,omitempty"` // likewise
 
+	// Of the last DevStatusAns; the device actor owns these too.
+	BatteryPercentage       *float32   `json:"battery_percentage,omitempty"` // 0 to 1
+	DownlinkMargin          Int32      `json:"downlink_margin,omitempty"`    // dB
+	PowerState              string     `json:"power_state,omitempty"`        // POWER_BATTERY or POWER_EXTERNAL
+	LastDevStatusReceivedAt *time.Time `json:"last_dev_status_received_at,omitempty"`
+
 	// AS
 	Formatters        *Formatters `json:"formatters,omitempty"`
 	SkipPayloadCrypto bool        `json:"skip_payload_crypto,omitempty"`
+	// SkipPayloadCryptoOverride wins over the application's link, in both directions.
+	SkipPayloadCryptoOverride *BoolValue `json:"skip_payload_crypto_override,omitempty"`
 
 	// JS
 	RootKeys            *RootKeys       `json:"root_keys,omitempty"`
@@ -144,6 +152,9 @@ type EndDevice struct {
 	UsedDevNonces       []Uint32        `json:"used_dev_nonces,omitempty"`
 	LastJoinNonce       Uint32          `json:"last_join_nonce,omitempty"`
 	ApplicationServerID string          `json:"application_server_id,omitempty"`
+	// ApplicationServerKEKLabel names the KEK that wraps the AppSKey in events and views; it wins over that of the application.
+	ApplicationServerKEKLabel string `json:"application_server_kek_label,omitempty"`
+	NetworkServerKEKLabel     string `json:"network_server_kek_label,omitempty"` // kept as given: the network layer is in this server
 }
 
 // DeviceID of the device.
@@ -206,6 +217,14 @@ type Webhook struct {
 	FieldMask      *FieldMask        `json:"field_mask,omitempty"`
 	Paused         bool              `json:"paused,omitempty"`
 	HealthStatus   json.RawMessage   `json:"health_status,omitempty"` // output only
+
+	// Additive to The Things Stack.
+	DeliveryStatus json.RawMessage `json:"delivery_status,omitempty"` // output only
+	SigningSecret  Secrets         `json:"signing_secret,omitempty"`  // never in answers, but once when it was generated
+	TLSCA          Bytes           `json:"tls_ca,omitempty"`          // PEM; nil: the CAs of the system
+	TLSClientCert  Bytes           `json:"tls_client_cert,omitempty"` // PEM
+	TLSClientKey   Bytes           `json:"tls_client_key,omitempty"`  // PEM; never in answers
+	Batch          *WebhookBatch   `json:"batch,omitempty"`           // nil: one event a request
 
 	UplinkMessage            *MessagePath `json:"uplink_message,omitempty"`
 	UplinkNormalized         *MessagePath `json:"uplink_normalized,omitempty"`

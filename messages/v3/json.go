@@ -76,6 +76,18 @@ func (i *Int64) UnmarshalJSON(in []byte) error {
 	return nil
 }
 
+// Int32 is a number in JSON; a decimal string is accepted.
+type Int32 int32
+
+func (i *Int32) UnmarshalJSON(in []byte) error {
+	n, err := strconv.ParseInt(unquote(in), 10, 32)
+	if err != nil {
+		return fmt.Errorf("want an integer of -2147483648 to 2147483647")
+	}
+	*i = Int32(n)
+	return nil
+}
+
 // Uint32 is a number in JSON; a decimal string is accepted.
 type Uint32 uint32
 
@@ -87,6 +99,9 @@ func (u *Uint32) UnmarshalJSON(in []byte) error {
 	*u = Uint32(n)
 	return nil
 }
+
+// String gives the decimal digits.
+func (u Uint32) String() string { return strconv.FormatUint(uint64(u), 10) }
 
 func unquote(in []byte) string {
 	if bytes.Equal(in, []byte("null")) {

@@ -42,33 +42,28 @@ type ApplicationUp struct {
 	Simulated bool `json:"simulated,omitempty"`
 }
 
-// Type names the body that is set, "" if none is.
-func (u *ApplicationUp) Type() messages.EventType {
-	switch {
-	case u.UplinkMessage != nil:
-		return messages.EventUplink
-	case u.UplinkNormalized != nil:
-		return messages.EventUplinkNormalized
-	case u.JoinAccept != nil:
-		return messages.EventJoin
-	case u.DownlinkAck != nil:
-		return messages.EventDownAck
-	case u.DownlinkNack != nil:
-		return messages.EventDownNack
-	case u.DownlinkSent != nil:
-		return messages.EventDownSent
-	case u.DownlinkFailed != nil:
-		return messages.EventDownFailed
-	case u.DownlinkQueued != nil:
-		return messages.EventDownQueued
-	case u.DownlinkQueueInvalidated != nil:
-		return messages.EventDownInvalidated
-	case u.LocationSolved != nil:
-		return messages.EventLocationSolved
-	case u.ServiceData != nil:
-		return messages.EventServiceData
+// Type names the body that is set, "" if none or several are.
+func (u *ApplicationUp) Type() (t messages.EventType) {
+	n := 0
+	for _, body := range [...]struct {
+		of  messages.EventType
+		set bool
+	}{
+		{messages.EventUplink, u.UplinkMessage != nil}, {messages.EventUplinkNormalized, u.UplinkNormalized != nil}, {messages.EventJoin, u.JoinAccept != nil},
+		{messages.EventDownAck, u.DownlinkAck != nil}, {messages.EventDownNack, u.DownlinkNack != nil}, {messages.EventDownSent, u.DownlinkSent != nil},
+		{messages.EventDownFailed, u.DownlinkFailed != nil}, {messages.EventDownQueued, u.DownlinkQueued != nil},
+		{messages.EventDownInvalidated, u.DownlinkQueueInvalidated != nil}, {messages.EventLocationSolved, u.LocationSolved != nil},
+		{messages.EventServiceData, u.ServiceData != nil},
+	} {
+		if body.set {
+			t = body.of
+			n++
+		}
 	}
-	return ""
+	if n != 1 {
+		return ""
+	}
+	return t
 }
 
 // UplinkMessage is a data uplink.
@@ -85,6 +80,8 @@ type UplinkMessage struct {
 	RxMetadata                []RxMetadata        `json:"rx_metadata,omitempty"`
 	Settings                  *TxSettings         `json:"settings,omitempty"`
 	ReceivedAt                *time.Time          `json:"received_at,omitempty"`
+	AppSKey                   *KeyEnvelope        `json:"app_s_key,omitempty"`         // wrapped; only if payload crypto is skipped
+	LastAFCntDown             Uint32              `json:"last_a_f_cnt_down,omitempty"` // likewise: the highest FCntDown that is spent or queued
 	Confirmed                 bool                `json:"confirmed,omitempty"`
 	ConsumedAirtime           Duration            `json:"consumed_airtime,omitempty"`
 	PacketErrorRate           float32             `json:"packet_error_rate,omitempty"`
@@ -116,25 +113,36 @@ type UplinkNormalized struct {
 
 // JoinAccept says that a device was activated.
 type JoinAccept struct {
-	SessionKeyID Bytes               `json:"session_key_id,omitempty"`
-	ReceivedAt   *time.Time          `json:"received_at,omitempty"`
-	Locations    map[string]Location `json:"locations,omitempty"`
-	VersionIDs   *VersionIDs         `json:"version_ids,omitempty"`
-	NetworkIDs   *NetworkIDs         `json:"network_ids,omitempty"`
-	Attributes   map[string]string   `json:"attributes,omitempty"`
+	SessionKeyID         Bytes                 `json:"session_key_id,omitempty"`
+	AppSKey              *KeyEnvelope          `json:"app_s_key,omitempty"`             // wrapped; only if payload crypto is skipped
+	InvalidatedDownlinks []ApplicationDownlink `json:"invalidated_downlinks,omitempty"` // likewise: encrypt and push them again
+	PendingSession       bool                  `json:"pending_session,omitempty"`       // of an answer to a rejoin-request; in simulated messages only
+	ReceivedAt           *time.Time            `json:"received_at,omitempty"`
+	Locations            map[string]Location   `json:"locations,omitempty"`
+	VersionIDs           *VersionIDs           `json:"version_ids,omitempty"`
+	NetworkIDs           *NetworkIDs           `json:"network_ids,omitempty"`
+	Attributes           map[string]string     `json:"attributes,omitempty"`
 }
 
 // DownlinkFailed is a downlink that will not be sent (again), and why.
 type DownlinkFailed struct {
-	Downlink ApplicationDownlink `json:"downlink"`
-	Error    *ErrorDetails       `json:"error,omitempty"`
+	Downlink   ApplicationDownlink `json:"downlink"`
+	Error      *ErrorDetails       `json:"error,omitempty"`
+	Locations  map[string]Location `json:"locations,omitempty"`
+	VersionIDs *VersionIDs         `json:"version_ids,omitempty"`
+	NetworkIDs *NetworkIDs         `json:"network_ids,omitempty"`
+	Attributes map[string]string   `json:"attributes,omitempty"`
 }
 
-// DownlinkQueueInvalidated lists the items that lost their counters.
+// DownlinkQueueInvalidated lists the items that lost their counters: the application is to encrypt them again, from last_f_cnt_down + 1 on.
 type DownlinkQueueInvalidated struct {
 	Downlinks    []ApplicationDownlink `json:"downlinks,omitempty"`
 	LastFCntDown Uint32                `json:"last_f_cnt_down,omitempty"`
 	SessionKeyID Bytes                 `json:"session_key_id,omitempty"`
+	Locations    map[string]Location   `json:"locations,omitempty"`
+	VersionIDs   *VersionIDs           `json:"version_ids,omitempty"`
+	NetworkIDs   *NetworkIDs           `json:"network_ids,omitempty"`
+	Attributes   map[string]string     `json:"attributes,omitempty"`
 }
 
 // LocationSolved is a location found by a service.
@@ -146,8 +154,12 @@ type LocationSolved struct {
 
 // ServiceData is free data of a service.
 type ServiceData struct {
-	Service string          `json:"service,omitempty"`
-	Data    json.RawMessage `json:"data,omitempty"`
+	Service    string              `json:"service,omitempty"`
+	Data       json.RawMessage     `json:"data,omitempty"`
+	Locations  map[string]Location `json:"locations,omitempty"`
+	VersionIDs *VersionIDs         `json:"version_ids,omitempty"`
+	NetworkIDs *NetworkIDs         `json:"network_ids,omitempty"`
+	Attributes map[string]string   `json:"attributes,omitempty"`
 }
 
 // ErrorDetails is an error as The Things Stack describes it.
@@ -169,24 +181,30 @@ type GatewayIDs struct {
 
 // RxMetadata is one reception of an uplink.
 type RxMetadata struct {
-	GatewayIDs                  GatewayIDs `json:"gateway_ids"`
-	AntennaIndex                Uint32     `json:"antenna_index,omitempty"`
-	Time                        *time.Time `json:"time,omitempty"`
-	Timestamp                   Uint32     `json:"timestamp,omitempty"`
-	FineTimestamp               Uint64     `json:"fine_timestamp,omitempty"`
-	EncryptedFineTimestamp      Bytes      `json:"encrypted_fine_timestamp,omitempty"`
-	EncryptedFineTimestampKeyID string     `json:"encrypted_fine_timestamp_key_id,omitempty"`
-	RSSI                        float32    `json:"rssi,omitempty"`
-	SignalRSSI                  *float32   `json:"signal_rssi,omitempty"`
-	ChannelRSSI                 float32    `json:"channel_rssi,omitempty"`
-	SNR                         float32    `json:"snr,omitempty"`
-	FrequencyOffset             Int64      `json:"frequency_offset,omitempty"`
-	HoppingWidth                Uint32     `json:"hopping_width,omitempty"`
-	Location                    *Location  `json:"location,omitempty"`
-	UplinkToken                 Bytes      `json:"uplink_token,omitempty"`
-	ChannelIndex                Uint32     `json:"channel_index,omitempty"`
-	GPSTime                     *time.Time `json:"gps_time,omitempty"`
-	ReceivedAt                  *time.Time `json:"received_at,omitempty"`
+	GatewayIDs                  GatewayIDs      `json:"gateway_ids"`
+	PacketBroker                json.RawMessage `json:"packet_broker,omitempty"` // in simulated messages only, as are relay, downlink_path_constraint and advanced
+	Relay                       json.RawMessage `json:"relay,omitempty"`
+	AntennaIndex                Uint32          `json:"antenna_index,omitempty"`
+	Time                        *time.Time      `json:"time,omitempty"`
+	Timestamp                   Uint32          `json:"timestamp,omitempty"`
+	FineTimestamp               Uint64          `json:"fine_timestamp,omitempty"`
+	EncryptedFineTimestamp      Bytes           `json:"encrypted_fine_timestamp,omitempty"`
+	EncryptedFineTimestampKeyID string          `json:"encrypted_fine_timestamp_key_id,omitempty"`
+	RSSI                        float32         `json:"rssi,omitempty"`
+	SignalRSSI                  *float32        `json:"signal_rssi,omitempty"`
+	ChannelRSSI                 float32         `json:"channel_rssi,omitempty"`
+	RSSIStandardDeviation       float32         `json:"rssi_standard_deviation,omitempty"`
+	SNR                         float32         `json:"snr,omitempty"`
+	FrequencyOffset             Int64           `json:"frequency_offset,omitempty"`
+	FrequencyDrift              Int32           `json:"frequency_drift,omitempty"`
+	HoppingWidth                Uint32          `json:"hopping_width,omitempty"`
+	Location                    *Location       `json:"location,omitempty"`
+	DownlinkPathConstraint      string          `json:"downlink_path_constraint,omitempty"`
+	UplinkToken                 Bytes           `json:"uplink_token,omitempty"`
+	ChannelIndex                Uint32          `json:"channel_index,omitempty"`
+	GPSTime                     *time.Time      `json:"gps_time,omitempty"`
+	ReceivedAt                  *time.Time      `json:"received_at,omitempty"`
+	Advanced                    json.RawMessage `json:"advanced,omitempty"`
 }
 
 // Location is a place on Earth.
@@ -200,11 +218,13 @@ type Location struct {
 
 // TxSettings say how a frame was sent.
 type TxSettings struct {
-	DataRate  DataRate   `json:"data_rate"`
-	Frequency Uint64     `json:"frequency,omitempty"`
-	EnableCRC bool       `json:"enable_crc,omitempty"`
-	Timestamp Uint32     `json:"timestamp,omitempty"`
-	Time      *time.Time `json:"time,omitempty"`
+	DataRate              DataRate        `json:"data_rate"`
+	Frequency             Uint64          `json:"frequency,omitempty"`
+	EnableCRC             bool            `json:"enable_crc,omitempty"`
+	Timestamp             Uint32          `json:"timestamp,omitempty"`
+	Time                  *time.Time      `json:"time,omitempty"`
+	ConcentratorTimestamp Int64           `json:"concentrator_timestamp,omitempty"` // ns; in simulated messages only, as is downlink
+	Downlink              json.RawMessage `json:"downlink,omitempty"`
 }
 
 // DataRate has exactly one member set.

@@ -1057,8 +1057,11 @@ type Downlinks struct {
 	CorrelationIds []string               `protobuf:"bytes,4,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
 	Random         string                 `protobuf:"bytes,5,opt,name=random,proto3" json:"random,omitempty"`
 	Reason         *Error                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Of the request that the items of a "push" are the first part of: what is still to come.
+	MoreItems     uint32 `protobuf:"varint,7,opt,name=more_items,json=moreItems,proto3" json:"more_items,omitempty"`
+	MoreBytes     uint64 `protobuf:"varint,8,opt,name=more_bytes,json=moreBytes,proto3" json:"more_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Downlinks) Reset() {
@@ -1133,25 +1136,162 @@ func (x *Downlinks) GetReason() *Error {
 	return nil
 }
 
-// SetSession is the body of kind "set_session".
-type SetSession struct {
+func (x *Downlinks) GetMoreItems() uint32 {
+	if x != nil {
+		return x.MoreItems
+	}
+	return 0
+}
+
+func (x *Downlinks) GetMoreBytes() uint64 {
+	if x != nil {
+		return x.MoreBytes
+	}
+	return 0
+}
+
+// CancelDownlinks is the body of kind "cancel".
+type CancelDownlinks struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Ids            []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	Now            int64                  `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"`
+	CorrelationIds []string               `protobuf:"bytes,3,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
+	Random         string                 `protobuf:"bytes,4,opt,name=random,proto3" json:"random,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CancelDownlinks) Reset() {
+	*x = CancelDownlinks{}
+	mi := &file_messages_wire_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDownlinks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDownlinks) ProtoMessage() {}
+
+func (x *CancelDownlinks) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_wire_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDownlinks.ProtoReflect.Descriptor instead.
+func (*CancelDownlinks) Descriptor() ([]byte, []int) {
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CancelDownlinks) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *CancelDownlinks) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+func (x *CancelDownlinks) GetCorrelationIds() []string {
+	if x != nil {
+		return x.CorrelationIds
+	}
+	return nil
+}
+
+func (x *CancelDownlinks) GetRandom() string {
+	if x != nil {
+		return x.Random
+	}
+	return ""
+}
+
+// CancelledDownlinks is the answer to "cancel": what stays in the queue, and why.
+type CancelledDownlinks struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionKeyId  []byte                 `protobuf:"bytes,1,opt,name=session_key_id,json=sessionKeyId,proto3" json:"session_key_id,omitempty"`
-	DevAddr       []byte                 `protobuf:"bytes,2,opt,name=dev_addr,json=devAddr,proto3" json:"dev_addr,omitempty"`
-	NwkSKey       []byte                 `protobuf:"bytes,3,opt,name=nwk_s_key,json=nwkSKey,proto3" json:"nwk_s_key,omitempty"`
-	AppSKey       []byte                 `protobuf:"bytes,4,opt,name=app_s_key,json=appSKey,proto3" json:"app_s_key,omitempty"`
-	LastFCntUp    uint32                 `protobuf:"varint,5,opt,name=last_f_cnt_up,json=lastFCntUp,proto3" json:"last_f_cnt_up,omitempty"`
-	HasFCntUp     bool                   `protobuf:"varint,6,opt,name=has_f_cnt_up,json=hasFCntUp,proto3" json:"has_f_cnt_up,omitempty"`
-	LastFCntDown  uint32                 `protobuf:"varint,7,opt,name=last_f_cnt_down,json=lastFCntDown,proto3" json:"last_f_cnt_down,omitempty"`
-	Now           int64                  `protobuf:"varint,8,opt,name=now,proto3" json:"now,omitempty"`
-	Random        string                 `protobuf:"bytes,9,opt,name=random,proto3" json:"random,omitempty"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	Reasons       []*Error               `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"` // of each id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *CancelledDownlinks) Reset() {
+	*x = CancelledDownlinks{}
+	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelledDownlinks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelledDownlinks) ProtoMessage() {}
+
+func (x *CancelledDownlinks) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelledDownlinks.ProtoReflect.Descriptor instead.
+func (*CancelledDownlinks) Descriptor() ([]byte, []int) {
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CancelledDownlinks) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *CancelledDownlinks) GetReasons() []*Error {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// SetSession is the body of kind "set_session".
+type SetSession struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	SessionKeyId   []byte                 `protobuf:"bytes,1,opt,name=session_key_id,json=sessionKeyId,proto3" json:"session_key_id,omitempty"`
+	DevAddr        []byte                 `protobuf:"bytes,2,opt,name=dev_addr,json=devAddr,proto3" json:"dev_addr,omitempty"`
+	NwkSKey        []byte                 `protobuf:"bytes,3,opt,name=nwk_s_key,json=nwkSKey,proto3" json:"nwk_s_key,omitempty"`
+	AppSKey        []byte                 `protobuf:"bytes,4,opt,name=app_s_key,json=appSKey,proto3" json:"app_s_key,omitempty"`
+	LastFCntUp     uint32                 `protobuf:"varint,5,opt,name=last_f_cnt_up,json=lastFCntUp,proto3" json:"last_f_cnt_up,omitempty"`
+	HasFCntUp      bool                   `protobuf:"varint,6,opt,name=has_f_cnt_up,json=hasFCntUp,proto3" json:"has_f_cnt_up,omitempty"`
+	LastFCntDown   uint32                 `protobuf:"varint,7,opt,name=last_f_cnt_down,json=lastFCntDown,proto3" json:"last_f_cnt_down,omitempty"`
+	Now            int64                  `protobuf:"varint,8,opt,name=now,proto3" json:"now,omitempty"`
+	Random         string                 `protobuf:"bytes,9,opt,name=random,proto3" json:"random,omitempty"`
+	CorrelationIds []string               `protobuf:"bytes,10,rep,name=correlation_ids,json=correlationIds,proto3" json:"correlation_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *SetSession) Reset() {
 	*x = SetSession{}
-	mi := &file_messages_wire_wire_proto_msgTypes[13]
+	mi := &file_messages_wire_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1303,7 @@ func (x *SetSession) String() string {
 func (*SetSession) ProtoMessage() {}
 
 func (x *SetSession) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[13]
+	mi := &file_messages_wire_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1316,7 @@ func (x *SetSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSession.ProtoReflect.Descriptor instead.
 func (*SetSession) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetSession) GetSessionKeyId() []byte {
@@ -1242,6 +1382,13 @@ func (x *SetSession) GetRandom() string {
 	return ""
 }
 
+func (x *SetSession) GetCorrelationIds() []string {
+	if x != nil {
+		return x.CorrelationIds
+	}
+	return nil
+}
+
 // TransmissionReport says what became of a Transmit: the body of kind "transmission".
 type TransmissionReport struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1257,7 +1404,7 @@ type TransmissionReport struct {
 
 func (x *TransmissionReport) Reset() {
 	*x = TransmissionReport{}
-	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	mi := &file_messages_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1416,7 @@ func (x *TransmissionReport) String() string {
 func (*TransmissionReport) ProtoMessage() {}
 
 func (x *TransmissionReport) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[14]
+	mi := &file_messages_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1429,7 @@ func (x *TransmissionReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransmissionReport.ProtoReflect.Descriptor instead.
 func (*TransmissionReport) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransmissionReport) GetSessionSeq() uint32 {
@@ -1337,7 +1484,7 @@ type DirectoryEntry struct {
 
 func (x *DirectoryEntry) Reset() {
 	*x = DirectoryEntry{}
-	mi := &file_messages_wire_wire_proto_msgTypes[15]
+	mi := &file_messages_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1496,7 @@ func (x *DirectoryEntry) String() string {
 func (*DirectoryEntry) ProtoMessage() {}
 
 func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[15]
+	mi := &file_messages_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1509,7 @@ func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryEntry.ProtoReflect.Descriptor instead.
 func (*DirectoryEntry) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DirectoryEntry) GetSessions() []*DirectorySession {
@@ -1386,7 +1533,7 @@ type DirectorySession struct {
 
 func (x *DirectorySession) Reset() {
 	*x = DirectorySession{}
-	mi := &file_messages_wire_wire_proto_msgTypes[16]
+	mi := &file_messages_wire_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1545,7 @@ func (x *DirectorySession) String() string {
 func (*DirectorySession) ProtoMessage() {}
 
 func (x *DirectorySession) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_wire_wire_proto_msgTypes[16]
+	mi := &file_messages_wire_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1558,7 @@ func (x *DirectorySession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectorySession.ProtoReflect.Descriptor instead.
 func (*DirectorySession) Descriptor() ([]byte, []int) {
-	return file_messages_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_messages_wire_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DirectorySession) GetDevAddr() []byte {
@@ -1564,14 +1711,26 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\x05power\x18\x04 \x01(\x02R\x05power\"=\n" +
 	"\vTransmitted\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\tR\x06result\x12\x16\n" +
-	"\x06missed\x18\x02 \x01(\bR\x06missed\"\xbc\x01\n" +
+	"\x06missed\x18\x02 \x01(\bR\x06missed\"\xfa\x01\n" +
 	"\tDownlinks\x12\x14\n" +
 	"\x05items\x18\x01 \x03(\fR\x05items\x12\x18\n" +
 	"\areplace\x18\x02 \x01(\bR\areplace\x12\x10\n" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\x12'\n" +
 	"\x0fcorrelation_ids\x18\x04 \x03(\tR\x0ecorrelationIds\x12\x16\n" +
 	"\x06random\x18\x05 \x01(\tR\x06random\x12,\n" +
-	"\x06reason\x18\x06 \x01(\v2\x14.lorikeet.wire.ErrorR\x06reason\"\x9a\x02\n" +
+	"\x06reason\x18\x06 \x01(\v2\x14.lorikeet.wire.ErrorR\x06reason\x12\x1d\n" +
+	"\n" +
+	"more_items\x18\a \x01(\rR\tmoreItems\x12\x1d\n" +
+	"\n" +
+	"more_bytes\x18\b \x01(\x04R\tmoreBytes\"v\n" +
+	"\x0fCancelDownlinks\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\x12'\n" +
+	"\x0fcorrelation_ids\x18\x03 \x03(\tR\x0ecorrelationIds\x12\x16\n" +
+	"\x06random\x18\x04 \x01(\tR\x06random\"V\n" +
+	"\x12CancelledDownlinks\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12.\n" +
+	"\areasons\x18\x02 \x03(\v2\x14.lorikeet.wire.ErrorR\areasons\"\xc3\x02\n" +
 	"\n" +
 	"SetSession\x12$\n" +
 	"\x0esession_key_id\x18\x01 \x01(\fR\fsessionKeyId\x12\x19\n" +
@@ -1583,7 +1742,9 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\fhas_f_cnt_up\x18\x06 \x01(\bR\thasFCntUp\x12%\n" +
 	"\x0flast_f_cnt_down\x18\a \x01(\rR\flastFCntDown\x12\x10\n" +
 	"\x03now\x18\b \x01(\x03R\x03now\x12\x16\n" +
-	"\x06random\x18\t \x01(\tR\x06random\"\xb5\x01\n" +
+	"\x06random\x18\t \x01(\tR\x06random\x12'\n" +
+	"\x0fcorrelation_ids\x18\n" +
+	" \x03(\tR\x0ecorrelationIds\"\xb5\x01\n" +
 	"\x12TransmissionReport\x12\x1f\n" +
 	"\vsession_seq\x18\x01 \x01(\rR\n" +
 	"sessionSeq\x12\x13\n" +
@@ -1616,7 +1777,7 @@ func file_messages_wire_wire_proto_rawDescGZIP() []byte {
 	return file_messages_wire_wire_proto_rawDescData
 }
 
-var file_messages_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_messages_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_messages_wire_wire_proto_goTypes = []any{
 	(*DeviceMessage)(nil),      // 0: lorikeet.wire.DeviceMessage
 	(*NodeMessage)(nil),        // 1: lorikeet.wire.NodeMessage
@@ -1631,10 +1792,12 @@ var file_messages_wire_wire_proto_goTypes = []any{
 	(*Window)(nil),             // 10: lorikeet.wire.Window
 	(*Transmitted)(nil),        // 11: lorikeet.wire.Transmitted
 	(*Downlinks)(nil),          // 12: lorikeet.wire.Downlinks
-	(*SetSession)(nil),         // 13: lorikeet.wire.SetSession
-	(*TransmissionReport)(nil), // 14: lorikeet.wire.TransmissionReport
-	(*DirectoryEntry)(nil),     // 15: lorikeet.wire.DirectoryEntry
-	(*DirectorySession)(nil),   // 16: lorikeet.wire.DirectorySession
+	(*CancelDownlinks)(nil),    // 13: lorikeet.wire.CancelDownlinks
+	(*CancelledDownlinks)(nil), // 14: lorikeet.wire.CancelledDownlinks
+	(*SetSession)(nil),         // 15: lorikeet.wire.SetSession
+	(*TransmissionReport)(nil), // 16: lorikeet.wire.TransmissionReport
+	(*DirectoryEntry)(nil),     // 17: lorikeet.wire.DirectoryEntry
+	(*DirectorySession)(nil),   // 18: lorikeet.wire.DirectorySession
 }
 var file_messages_wire_wire_proto_depIdxs = []int32{
 	3,  // 0: lorikeet.wire.Answer.error:type_name -> lorikeet.wire.Error
@@ -1646,12 +1809,13 @@ var file_messages_wire_wire_proto_depIdxs = []int32{
 	4,  // 6: lorikeet.wire.Transmit.candidates:type_name -> lorikeet.wire.Frame
 	5,  // 7: lorikeet.wire.Window.data_rate:type_name -> lorikeet.wire.DataRate
 	3,  // 8: lorikeet.wire.Downlinks.reason:type_name -> lorikeet.wire.Error
-	16, // 9: lorikeet.wire.DirectoryEntry.sessions:type_name -> lorikeet.wire.DirectorySession
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 9: lorikeet.wire.CancelledDownlinks.reasons:type_name -> lorikeet.wire.Error
+	18, // 10: lorikeet.wire.DirectoryEntry.sessions:type_name -> lorikeet.wire.DirectorySession
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_messages_wire_wire_proto_init() }
@@ -1666,7 +1830,7 @@ func file_messages_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_wire_wire_proto_rawDesc), len(file_messages_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -42,7 +42,7 @@ type Target interface {
 type Options struct {
 	From   string                                                  // where the source is, for the mark and for errors; without passwords
 	Now    func() time.Time                                        // for the mark
-	Cursor func(kind messages.Kind, application, id string) string // name of the cursor of a webhook or a pub/sub integration
+	Cursor func(kind messages.Kind, application, id string) string // name of the cursor of a webhook, a pub/sub integration or an MQTT session
 	// Session is told of each session that was copied, or removed (b is nil), for what the target keeps beside it; called by several goroutines. May be nil.
 	Session  func(ctx context.Context, id messages.DeviceID, b []byte) error
 	Progress func(part string, done int) // now and then, one call at a time; nil: nobody looks
@@ -220,10 +220,10 @@ func applicationsOf(ctx context.Context, s Source) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), nil
 }
 
-// cursors gives the places of all integrations, by application and name.
+// cursors gives the places of all integrations and MQTT sessions, by application and name.
 func (m *migration) cursors(ctx context.Context) (map[string]map[string]uint64, error) {
 	all := map[string]map[string]uint64{}
-	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub} {
+	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub, messages.KindMQTTSession} {
 		var names [][2]string
 		err := m.from.ScanDocuments(ctx, kind, func(doc messages.Document) error {
 			if app, id, ok := strings.Cut(doc.ID, "."); ok {
@@ -232,7 +232,7 @@ func (m *migration) cursors(ctx context.Context) (map[string]map[string]uint64, 
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("list integrations: %w", err)
+			return nil, fmt.Errorf("list %s documents: %w", kind, err)
 		}
 		for _, n := range names {
 			seq, ok, err := m.from.LoadCursor(ctx, n[1])

@@ -31,7 +31,7 @@ func (r *Registry) DeleteApplication(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	for _, step := range []func(context.Context, string) error{r.eraseListed, r.eraseLink, r.eraseKeys, r.eraseApplication} {
+	for _, step := range []func(context.Context, string) error{r.eraseListed, r.eraseSettings, r.eraseKeys, r.eraseApplication} {
 		if err := step(ctx, id); errors.Is(err, applicationNotFound(id)) { // another node deleted it at the same time
 			return err
 		} else if err != nil {
@@ -67,7 +67,7 @@ func (r *Registry) markDeleting(ctx context.Context, id string) error {
 }
 
 func (r *Registry) eraseListed(ctx context.Context, id string) error {
-	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub, messages.KindDevice} {
+	for _, kind := range []messages.Kind{messages.KindWebhook, messages.KindPubSub, messages.KindMQTTSession, messages.KindDevice} {
 		for more := true; more; {
 			_, err := retry(ctx, func() (struct{}, error) {
 				docs, err := r.store.ListDocuments(ctx, kind, id+".", "", pageSize)
@@ -85,16 +85,21 @@ func (r *Registry) eraseListed(ctx context.Context, id string) error {
 	return nil
 }
 
-func (r *Registry) eraseLink(ctx context.Context, id string) error {
+// eraseSettings deletes what an application has one of.
+func (r *Registry) eraseSettings(ctx context.Context, id string) error {
 	_, err := retry(ctx, func() (struct{}, error) {
-		link, err := r.store.GetDocument(ctx, messages.KindLink, id)
-		if errors.Is(err, messages.ErrNotFound) {
-			return struct{}{}, nil
+		var docs []messages.Document
+		for _, kind := range []messages.Kind{messages.KindLink, messages.KindActivation} {
+			doc, err := r.store.GetDocument(ctx, kind, id)
+			switch {
+			case errors.Is(err, messages.ErrNotFound):
+			case err != nil:
+				return struct{}{}, err
+			default:
+				docs = append(docs, doc)
+			}
 		}
-		if err != nil {
-			return struct{}{}, err
-		}
-		return struct{}{}, r.erase(ctx, id, []messages.Document{link})
+		return struct{}{}, r.erase(ctx, id, docs)
 	})
 	return err
 }

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"lorikeet/messages"
+	"lorikeet/messages/keywrap"
 )
 
 // Store keeps the documents. All methods may be called at once.
@@ -47,7 +48,9 @@ type Config struct {
 	Rand            io.Reader        // source of keys; nil: crypto/rand
 	Log             *slog.Logger     // nil: none
 	MaxSeenGateways int              // radio gateways that RegisterSeenGateway may create; 0: DefaultMaxSeenGateways
-	OnFailure       func(error)      // called once if a shared store can't be followed any more; the node must stop, for its memory gets old. nil: only logged
+	// KEKs of the server's configuration, by label. Every node of a cluster has the same.
+	KEKs      map[string]keywrap.KEK
+	OnFailure func(error) // called once if a shared store can't be followed any more; the node must stop, for its memory gets old. nil: only logged
 }
 
 // Registry of one server. All methods may be called at once. Entities given out are the caller's own copies.
@@ -57,6 +60,7 @@ type Registry struct {
 	log     *slog.Logger
 	maxSeen int
 	pepper  []byte
+	keks    map[string]keywrap.KEK
 	index   index
 	follow  *follower // nil if only this node writes the store
 
@@ -72,7 +76,7 @@ type Registry struct {
 
 // Open reads what is held in memory. A damaged document is logged and left out: it must not keep the server from starting.
 func Open(ctx context.Context, store Store, cfg Config) (*Registry, error) {
-	r := &Registry{store: store, clock: cfg.Clock, log: cfg.Log, maxSeen: cfg.MaxSeenGateways, rand: cfg.Rand, index: newIndex(), seed: maphash.MakeSeed()}
+	r := &Registry{store: store, clock: cfg.Clock, log: cfg.Log, maxSeen: cfg.MaxSeenGateways, rand: cfg.Rand, index: newIndex(), keks: cfg.KEKs, seed: maphash.MakeSeed()}
 	if r.clock == nil {
 		r.clock = time.Now
 	}

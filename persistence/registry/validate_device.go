@@ -68,6 +68,8 @@ func validateDevice(d *v3.EndDevice) error {
 		checkText("serial_number", d.SerialNumber, 36),
 		checkText("provisioner_id", d.ProvisionerID, 36),
 		checkText("application_server_id", d.ApplicationServerID, 100),
+		checkText("application_server_kek_label", d.ApplicationServerKEKLabel, maxKEKLabel),
+		checkText("network_server_kek_label", d.NetworkServerKEKLabel, maxKEKLabel),
 		checkHex("net_id", d.NetID, 6),
 		checkVersionIDs(d.VersionIDs),
 		checkDeviceLocations(d.Locations),
@@ -144,7 +146,7 @@ func checkKey(field string, k *v3.KeyEnvelope) error {
 	case k.Key != nil && messages.Key(*k.Key).IsZero():
 		return refuse(field, "is all zeros: anyone can guess it, set the key of the device")
 	case k.Key == nil && len(k.EncryptedKey) > 0:
-		return refuse(field, "is wrapped, which is not supported: send it in clear as {\"key\":\"<32 hex digits>\"}, it is sealed in the store")
+		return refuse(field, "is wrapped under a KEK that is not known: send it in clear as {\"key\":\"<32 hex digits>\"}, it is sealed in the store")
 	}
-	return checkText(field+".kek_label", k.KEKLabel, 2048)
+	return checkText(field+".kek_label", k.KEKLabel, maxKEKLabel)
 }
