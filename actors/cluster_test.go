@@ -189,7 +189,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			Frequency: 868100000, Timestamp: 4_000_000_000, Time: now, EnableCRC: true},
 		Rx: []messages.RxMetadata{
 			{GatewayID: "gw", GatewayEUI: messages.EUI64{1, 2}, AntennaIndex: 1, Time: now, GPSTime: now, Timestamp: 7, FineTimestamp: 8, HasFineTimestamp: true, EncryptedFineTime: []byte{1},
-				EncryptedFineTimeKey: "k", RSSI: -50, ChannelRSSI: -51, SignalRSSI: &rssi, SNR: -7.5, FrequencyOffset: -3, HoppingWidth: 2, ChannelIndex: 5,
+				EncryptedFineTimeKey: "k", RSSI: -50, ChannelRSSI: -51, SignalRSSI: &rssi, RSSIStandardDeviation: 1.5, SNR: -7.5, FrequencyOffset: -3, HoppingWidth: 2, ChannelIndex: 5,
 				Location: &messages.Location{Latitude: 1.5, Longitude: -2.5, Altitude: 3, Accuracy: 4, Source: "SOURCE_GPS"}, ReceivedAt: now, UplinkToken: []byte{9}, Board: 1, RFChain: 2, Node: "n1"},
 			{GatewayEUI: messages.EUI64{3}},
 		},
@@ -207,7 +207,7 @@ func TestCodecRoundTrip(t *testing.T) {
 		device.FailDownlinks{Items: []messages.Downlink{item}, Reason: messages.Invalid("bad", "bad %d", 1), Now: now, IDs: []string{"i"}, Random: "r"},
 		device.SetSession{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, KeyID: []byte{3}, HasFCntUp: true, LastFCntUp: 4, LastFCntDown: 5, Now: now, IDs: []string{"i"}, Random: "r"},
 		device.Restore{From: device.State{Session: &device.Session{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{2}, LastFCntUp: 3}, UsedDevNonces: []byte{0, 1}, LastJoinNonce: 4}, FCntDownStep: 5, Now: now.UTC(), Random: "r"},
-		device.Reset{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, simulate{up},
+		device.Reset{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, simulate{up}, handOver{messages.DeviceID{ApplicationID: "app2", DeviceID: "dev2"}}, keepOn{}, takeOver{},
 	} {
 		kind, body, err := c.Encode(m)
 		if err != nil {
@@ -219,7 +219,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			t.Errorf("%T: %v", m, err)
 			continue
 		}
-		if d := cmp.Diff(m, got, cmp.AllowUnexported(DeliverFrame{}, transmission{}, simulate{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}), cmp.Comparer(sameKey)); d != "" {
+		if d := cmp.Diff(m, got, cmp.AllowUnexported(DeliverFrame{}, transmission{}, simulate{}, readQueue{}, readState{}, deleteState{}, forgetState{}, reloadProfile{}, handOver{}, keepOn{}, takeOver{}), cmp.Comparer(sameKey)); d != "" {
 			t.Errorf("%T: %s", m, d)
 		}
 	}
@@ -231,7 +231,7 @@ func TestCodecRoundTrip(t *testing.T) {
 	if _, err := c.Decode("from_the_future", nil); messages.CodeOf(err) != messages.CodeUnavailable {
 		t.Errorf("unknown kind: %v", err)
 	}
-	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindRestore} {
+	for _, kind := range []string{kindFrame, kindTransmission, kindPush, kindFail, kindCancel, kindSetSession, kindSimulate, kindRestore, kindHandOver} {
 		if _, err := c.Decode(kind, []byte("\xff\xff")); messages.CodeOf(err) != messages.CodeInvalid {
 			t.Errorf("malformed %s: %v", kind, err)
 		}

@@ -33,6 +33,9 @@ const (
 	kindDelete       = "delete"
 	kindForget       = "forget"
 	kindRestore      = "restore"
+	kindHandOver     = "hand_over"
+	kindKeepOn       = "keep_on"
+	kindTakeOver     = "take_over"
 )
 
 // Encode gives kind and body of a message; an error if it is not for another node.
@@ -66,6 +69,8 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 	case device.Restore:
 		body, err = encodeRestore(c)
 		return kindRestore, body, err
+	case handOver:
+		return kindHandOver, []byte(c.to.UID()), nil
 	default:
 		for kind, bare := range bareMessages {
 			if bare == message {
@@ -84,6 +89,7 @@ func (Codec) Encode(message any) (kind string, body []byte, err error) {
 // bareMessages have no body.
 var bareMessages = map[string]any{
 	kindReload: reloadProfile{}, kindReset: device.Reset{}, kindQueue: readQueue{}, kindState: readState{}, kindDelete: deleteState{}, kindForget: forgetState{},
+	kindKeepOn: keepOn{}, kindTakeOver: takeOver{},
 }
 
 // Decode is the inverse of Encode.
@@ -131,6 +137,12 @@ func (Codec) Decode(kind string, body []byte) (any, error) {
 		return simulate{up}, nil
 	case kindRestore:
 		return decodeRestore(body)
+	case kindHandOver:
+		to, err := messages.ParseUID(string(body))
+		if err != nil {
+			return nil, malformed(err)
+		}
+		return handOver{to}, nil
 	}
 	if m, ok := bareMessages[kind]; ok {
 		return m, nil

@@ -48,7 +48,7 @@ func wireRx(r *messages.RxMetadata) *wire.RxMetadata {
 	out := &wire.RxMetadata{
 		GatewayId: r.GatewayID, GatewayEui: r.GatewayEUI[:], AntennaIndex: r.AntennaIndex, Time: unixNano(r.Time), GpsTime: unixNano(r.GPSTime), Timestamp: r.Timestamp,
 		EncryptedFineTime: r.EncryptedFineTime, EncryptedFineTimeKey: r.EncryptedFineTimeKey, Rssi: r.RSSI, ChannelRssi: r.ChannelRSSI, SignalRssi: r.SignalRSSI,
-		Snr: r.SNR, FrequencyOffset: r.FrequencyOffset, HoppingWidth: r.HoppingWidth, ChannelIndex: r.ChannelIndex, ReceivedAt: unixNano(r.ReceivedAt),
+		RssiStandardDeviation: r.RSSIStandardDeviation, Snr: r.SNR, FrequencyOffset: r.FrequencyOffset, HoppingWidth: r.HoppingWidth, ChannelIndex: r.ChannelIndex, ReceivedAt: unixNano(r.ReceivedAt),
 		UplinkToken: r.UplinkToken, Board: r.Board, RfChain: r.RFChain, Node: r.Node,
 	}
 	if r.HasFineTimestamp {
@@ -64,7 +64,7 @@ func rxOf(r *wire.RxMetadata) messages.RxMetadata {
 	out := messages.RxMetadata{
 		GatewayID: r.GatewayId, AntennaIndex: r.AntennaIndex, Time: timeOf(r.Time), GPSTime: timeOf(r.GpsTime), Timestamp: r.Timestamp,
 		FineTimestamp: r.GetFineTimestamp(), HasFineTimestamp: r.FineTimestamp != nil, EncryptedFineTime: r.EncryptedFineTime, EncryptedFineTimeKey: r.EncryptedFineTimeKey,
-		RSSI: r.Rssi, ChannelRSSI: r.ChannelRssi, SignalRSSI: r.SignalRssi, SNR: r.Snr, FrequencyOffset: r.FrequencyOffset, HoppingWidth: r.HoppingWidth,
+		RSSI: r.Rssi, ChannelRSSI: r.ChannelRssi, SignalRSSI: r.SignalRssi, RSSIStandardDeviation: r.RssiStandardDeviation, SNR: r.Snr, FrequencyOffset: r.FrequencyOffset, HoppingWidth: r.HoppingWidth,
 		ChannelIndex: r.ChannelIndex, ReceivedAt: timeOf(r.ReceivedAt), UplinkToken: r.UplinkToken, Board: r.Board, RFChain: r.RfChain, Node: r.Node,
 	}
 	copy(out.GatewayEUI[:], r.GatewayEui)

@@ -194,12 +194,25 @@ func (r *integrationRunner) forgetDeadLetters() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	return eraseDeadLetters(ctx, r.dead.store, r.dead.prefix)
+}
+
+// ForgetDeadLetters is a part of the deletion of an application. It finds those too that were left when a node ended while it deleted an integration.
+func ForgetDeadLetters(ctx context.Context, store DocumentStore, applicationID string) error {
+	return eraseDeadLetters(ctx, store, applicationID+".")
+}
+
+func eraseDeadLetters(ctx context.Context, store DocumentStore, prefix string) error {
 	for {
-		docs, err := r.dead.store.ListDocuments(ctx, messages.KindDeadLetter, r.dead.prefix, "", deadLetterWrite)
+		docs, err := store.ListDocuments(ctx, messages.KindDeadLetter, prefix, "", deadLetterWrite)
 		if err != nil || len(docs) == 0 {
 			return err
 		}
-		if err := r.dead.erase(ctx, r.memory, docs); err != nil {
+		writes := make([]messages.Write, len(docs))
+		for i, doc := range docs {
+			writes[i] = messages.Write{Kind: messages.KindDeadLetter, ID: doc.ID}
+		}
+		if err := store.WriteDocuments(ctx, writes); err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,8 @@ type Device struct {
 	self  func(message any) // sends to this very actor
 	moved bool              // the device belongs to another node: whatever still comes is sent on
 
+	movingUntil time.Time // the device gets another id: nothing is done until then
+
 	state    device.State
 	revision messages.Revision
 	loaded   bool
@@ -72,6 +74,9 @@ func (d *Device) context() (context.Context, context.CancelFunc) {
 
 // ready reads what is not in memory.
 func (d *Device) ready() error {
+	if d.cfg.Clock().Before(d.movingUntil) {
+		return errMoving(d.id)
+	}
 	ctx, cancel := d.context()
 	defer cancel()
 	if d.profile == nil {

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"lorikeet/actors/device"
@@ -35,10 +36,12 @@ var (
 type rig struct {
 	t       *testing.T
 	store   *memory.Store
-	failing bool // commits fail
+	failing bool              // commits fail
+	decoded *messages.Decoded // of every uplink; nil: the number of its bytes
 	kek     *keywrap.KEK
 	change  func(*v3.EndDevice) // of what the registry says
 	succeed int                 // so many commits before they fail
+	moved   messages.DeviceID   // the id of the device, if it is not testID any more
 	router  *cluster.Local
 	devices *Devices
 	ingress *Ingress
@@ -73,6 +76,21 @@ func (r *rig) failAfterCommits(failing bool, commits int) {
 	r.failing, r.succeed = failing, commits
 }
 
+// configure changes what the registry says about the device, and has it told.
+func (r *rig) configure(change func(*v3.EndDevice), kek *keywrap.KEK) {
+	r.mu.Lock()
+	r.change, r.kek = change, kek
+	r.mu.Unlock()
+	r.devices.RegistryChanged(messages.Change{Kind: messages.KindDevice, ID: testID.UID()})
+	synctest.Wait()
+}
+
+// settle lets the window of what was heard pass.
+func (r *rig) settle() {
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
 func (r *rig) LoadSession(ctx context.Context, id messages.DeviceID) ([]byte, messages.Revision, error) {
 	return r.store.LoadSession(ctx, id)
 }
@@ -84,7 +102,10 @@ func (r *rig) ScanSessions(ctx context.Context, fn func(messages.DeviceID, []byt
 }
 
 func (r *rig) Device(_ context.Context, id messages.DeviceID) (v3.EndDevice, error) {
-	if id != testID {
+	r.mu.Lock()
+	known := cmp.Or(r.moved, testID)
+	r.mu.Unlock()
+	if id != known {
 		return v3.EndDevice{}, messages.NotFound("end_device_not_found", "device %s not found", id)
 	}
 	dev := v3.EndDevice{LoRaWANVersion: "MAC_V1_0_3", FrequencyPlanID: "EU_863_870", Attributes: map[string]string{"floor": "3"},
@@ -109,6 +130,9 @@ func (r *rig) DeviceByEUI(messages.EUI64, messages.EUI64) (messages.DeviceID, bo
 func (r *rig) DecodeUplink(_ context.Context, _ messages.Formatter, in messages.DecodeInput) (messages.Decoded, error) {
 	if in.FPort == 99 {
 		return messages.Decoded{}, messages.Invalid("formatter_script", "script says no")
+	}
+	if r.decoded != nil {
+		return *r.decoded, nil
 	}
 	return messages.Decoded{Data: json.RawMessage(`{"n":` + strconv.Itoa(len(in.Bytes)) + `}`), Warnings: []string{"careful"}}, nil
 }
@@ -220,7 +244,7 @@ func (r *rig) wantTypes(want ...messages.EventType) []v3.ApplicationUp {
 	for i := range log {
 		got = append(got, log[i].Type())
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		r.t.Fatalf("events: %s", diff)
 	}
 	return log
@@ -242,6 +266,24 @@ func TestCopiesWithinTheWindowAreOneEvent(t *testing.T) {
 		}
 		if string(m.DecodedPayload) != `{"n":1}` || m.DecodedPayloadWarnings[0] != "careful" || m.Attributes["floor"] != "3" || m.ConsumedAirtime == 0 {
 			t.Fatalf("got %s, %v, %v", m.DecodedPayload, m.DecodedPayloadWarnings, m.Attributes)
+		}
+	})
+}
+
+func TestSettingsMayChangeWhileCopiesAreCollected(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.hear(phy(1, 2, false, 0xab), 1, 1000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.devices.RegistryChanged(messages.Change{Kind: messages.KindLink, ID: "app"})
+		r.settle()
+		r.wantTypes(messages.EventUplink)
+		skip := v3.BoolValue(true)
+		r.hear(phy(2, 2, false, 0xab), 2, 5000, 868100000)
+		time.Sleep(100 * time.Millisecond)
+		r.configure(func(dev *v3.EndDevice) { dev.SkipPayloadCryptoOverride = &skip }, nil)
+		r.settle()
+		if m := r.wantTypes(messages.EventUplink, messages.EventUplink)[1].UplinkMessage; m.DecodedPayload != nil || string(m.FRMPayload) == "\xab" {
+			t.Fatalf("%+v", m)
 		}
 	})
 }
@@ -415,7 +457,7 @@ func TestSimulatedUplinkChangesNothing(t *testing.T) {
 			t.Fatalf("got %+v", log[0])
 		}
 		after, rev2, _ := r.store.LoadSession(t.Context(), testID)
-		if diff := cmp.Diff(before, after); diff != "" || rev != rev2 {
+		if diff := gocmp.Diff(before, after); diff != "" || rev != rev2 {
 			t.Fatal(diff)
 		}
 	})

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"slices"
+	"time"
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
@@ -9,8 +10,16 @@ import (
 
 // answer serves a request.
 func (d *Device) answer(asked any) (any, error) {
-	switch asked.(type) {
+	switch m := asked.(type) {
+	case handOver:
+		return nil, d.handOver(m.to)
+	case keepOn:
+		d.movingUntil = time.Time{}
+		return nil, nil
+	case takeOver:
+		return nil, d.takeOver()
 	case deleteState:
+		d.movingUntil = time.Time{}
 		return nil, d.deleteState()
 	case forgetState:
 		return nil, d.forgetState()

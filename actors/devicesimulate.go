@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"lorikeet/actors/device"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
@@ -16,12 +17,10 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 	if d.profile.SkipCrypto && (up.UplinkMessage != nil || up.UplinkNormalized != nil) {
 		return messages.Errorf(messages.CodePrecondition, "payload_crypto_skipped", "an uplink of %s can't be simulated: its payload crypto is skipped, so it would be taken for ciphertext", d.id)
 	}
-	up.EndDeviceIDs, up.Simulated, up.ReceivedAt = d.view.ids, true, &now
-	up.CorrelationIDs = append(slices.Clone(up.CorrelationIDs), "as:up:"+d.cfg.Random.ULID(now))
-	var addr messages.DevAddr
-	if s := d.state.Session; s != nil {
-		addr = s.DevAddr
-		up.EndDeviceIDs.DevAddr = &addr
+	up = d.view.simulated(up, d.state.Session, now, "as:up:"+d.cfg.Random.ULID(now))
+	addr := messages.DevAddr{}
+	if a := up.EndDeviceIDs.DevAddr; a != nil {
+		addr = *a
 	}
 	all := []v3.ApplicationUp{up}
 	if up.UplinkMessage != nil {
@@ -42,6 +41,38 @@ func (d *Device) simulate(up v3.ApplicationUp) error {
 	return err
 }
 
+// simulated puts a message into the envelope that the device's messages have.
+func (v *eventView) simulated(up v3.ApplicationUp, ses *device.Session, now time.Time, correlationID string) v3.ApplicationUp {
+	up.EndDeviceIDs, up.Simulated, up.ReceivedAt = v.ids, true, &now
+	up.CorrelationIDs = append(slices.Clone(up.CorrelationIDs), correlationID)
+	if ses != nil {
+		addr := ses.DevAddr
+		up.EndDeviceIDs.DevAddr = &addr
+	}
+	if m := up.ServiceData; m != nil {
+		data := *m
+		v.addDetails(&data.Locations, &data.VersionIDs, &data.NetworkIDs, &data.Attributes)
+		up.ServiceData = &data
+	}
+	return up
+}
+
+// addDetails says of the device what a simulated message does not say.
+func (v *eventView) addDetails(locations *map[string]v3.Location, versions **v3.VersionIDs, network **v3.NetworkIDs, attributes *map[string]string) {
+	if *locations == nil {
+		*locations = v.locations
+	}
+	if *versions == nil {
+		*versions = v.versions
+	}
+	if *network == nil {
+		*network = v.network
+	}
+	if *attributes == nil {
+		*attributes = v.attributes
+	}
+}
+
 // simulateUplink gives the uplink and what follows from its payload.
 func (d *Device) simulateUplink(up v3.ApplicationUp, now time.Time) []v3.ApplicationUp {
 	m := *up.UplinkMessage
@@ -52,15 +83,7 @@ func (d *Device) simulateUplink(up v3.ApplicationUp, now time.Time) []v3.Applica
 	if m.Locations == nil {
 		m.Locations = locationsWith(d.view.locations, d.state.Location)
 	}
-	if m.VersionIDs == nil {
-		m.VersionIDs = d.view.versions
-	}
-	if m.NetworkIDs == nil {
-		m.NetworkIDs = d.view.network
-	}
-	if m.Attributes == nil {
-		m.Attributes = d.view.attributes
-	}
+	d.view.addDetails(&m.Locations, &m.VersionIDs, &m.NetworkIDs, &m.Attributes)
 	d.decodeSimulated(&m)
 	all := append([]v3.ApplicationUp{up}, normalizedOf(up)[:min(maxNormalized, len(m.NormalizedPayload))]...)
 	if at := payloadLocation(m.DecodedPayload); at != nil {

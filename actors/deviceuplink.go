@@ -119,6 +119,10 @@ func (d *Device) closeWindow(number uint64) {
 		}
 		c.settled()
 	}()
+	if err := d.ready(); err != nil { // the settings may have changed since the first copy came
+		d.refused(err)
+		return
+	}
 	if c.join {
 		d.join(c)
 		return

@@ -31,7 +31,7 @@ func rxMetadataOf(r *messages.RxMetadata) v3.RxMetadata {
 	out := v3.RxMetadata{
 		GatewayIDs: v3.GatewayIDs{GatewayID: r.GatewayID}, AntennaIndex: v3.Uint32(r.AntennaIndex), Time: optionalTime(r.Time), Timestamp: v3.Uint32(r.Timestamp),
 		EncryptedFineTimestamp: r.EncryptedFineTime, EncryptedFineTimestampKeyID: r.EncryptedFineTimeKey, RSSI: r.RSSI, SignalRSSI: r.SignalRSSI,
-		ChannelRSSI: r.ChannelRSSI, SNR: r.SNR, FrequencyOffset: v3.Int64(r.FrequencyOffset), HoppingWidth: v3.Uint32(r.HoppingWidth),
+		ChannelRSSI: r.ChannelRSSI, RSSIStandardDeviation: r.RSSIStandardDeviation, SNR: r.SNR, FrequencyOffset: v3.Int64(r.FrequencyOffset), HoppingWidth: v3.Uint32(r.HoppingWidth),
 		UplinkToken: r.UplinkToken, ChannelIndex: v3.Uint32(r.ChannelIndex), GPSTime: optionalTime(r.GPSTime), ReceivedAt: optionalTime(r.ReceivedAt),
 	}
 	if !r.GatewayEUI.IsZero() {

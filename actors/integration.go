@@ -41,7 +41,7 @@ type BatchIntegration interface {
 // ConnectedIntegration is an Integration that keeps a connection.
 type ConnectedIntegration interface {
 	// Connection must not block.
-	Connection() messages.Connection
+	Connection() messages.ConnectionState
 }
 
 // IntegrationLog is the durable log of the applications, and the places of the integrations in it.
@@ -98,9 +98,9 @@ type IntegrationStatus struct {
 	LastStatus      int    // of HTTP
 	LastFailedAt    time.Time
 	LastDeliveredAt time.Time
-	NextTryAt       time.Time            // of what failed; zero if nothing has
-	Redriving       int                  // dead letters that are under way again
-	Connection      *messages.Connection // nil: it keeps none
+	NextTryAt       time.Time                 // of what failed; zero if nothing has
+	Redriving       int                       // dead letters that are under way again
+	Connection      *messages.ConnectionState // nil: it keeps none
 }
 
 // IntegrationsConfig of NewIntegrations. All fields are optional.

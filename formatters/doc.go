@@ -1,6 +1,6 @@
 // Package formatters runs payload formatters: it decodes uplinks and encodes downlinks with what an application or a device is configured to use.
 //
-// CayenneLPP runs in the process. Scripts (JavaScript, Lua) come from strangers: they can loop, eat memory or exhaust the stack, and no interpreter
+// CayenneLPP runs in the process. FORMATTER_REPOSITORY names a script of a device repository (package repository). Scripts (JavaScript, Lua) come from strangers: they can loop, eat memory or exhaust the stack, and no interpreter
 // can be stopped everywhere. They run in workers: the same binary started anew, one call at a time, under limits of memory, stack, files and processor time.
 // A worker that does not answer in time is killed and replaced. Other calls don't notice:
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lorikeet/formatters/cayennelpp"
+	"lorikeet/formatters/repository"
 	"lorikeet/messages"
 )
 
@@ -20,6 +21,8 @@ import (
 type Config struct {
 	Workers int           // processes that run scripts; 0: one per core, two at least
 	Timeout time.Duration // processor time of one call, compiling included; 0: 100 ms
+	// Repository has the codecs of FORMATTER_REPOSITORY; nil: there are none.
+	Repository *repository.Repository
 	// Command starts a worker: a program and its arguments. It must call RunWorker with its standard input and output.
 	// Empty: this program with the argument "formatter-worker".
 	Command    []string
@@ -113,7 +116,7 @@ func (s *Set) Close() error {
 //     formatter_function (it has no function for this), formatter_limit (it took too long or too much memory), formatter_parked (it had to be
 //     stopped too often);
 //   - of the server: formatter_busy, formatter_unavailable, formatter_worker_ended;
-//   - of the configuration: formatter_not_configured.
+//   - of the configuration: formatter_not_configured, and those of package repository.
 //
 // A call that waits for a worker gives up when ctx ends; one that runs is bounded by Config.Timeout.
 func (s *Set) DecodeUplink(ctx context.Context, f messages.Formatter, in messages.DecodeInput) (messages.Decoded, error) {
@@ -159,8 +162,31 @@ func (s *Set) dispatch(ctx context.Context, f messages.Formatter, r *request) (a
 		return s.runScript(ctx, f, javaScript, r)
 	case messages.FormatterLua:
 		return s.runScript(ctx, f, luaScript, r)
+	case messages.FormatterRepository:
+		named, err := s.codec(f.Parameter, r)
+		if err != nil {
+			return answer{}, err
+		}
+		return s.dispatch(ctx, named, r)
 	}
-	return answer{}, messages.Invalid("formatter_not_configured", "formatter %q is not available: use FORMATTER_JAVASCRIPT, FORMATTER_LUA, FORMATTER_CAYENNELPP or FORMATTER_NONE", f.Kind)
+	return answer{}, messages.Invalid("formatter_not_configured", "formatter %.64q is not available: use FORMATTER_JAVASCRIPT, FORMATTER_LUA, FORMATTER_CAYENNELPP, FORMATTER_REPOSITORY or FORMATTER_NONE", f.Kind)
+}
+
+// codec finds the script that a codec of the repository has for a request. A check is about a codec that is named; one that is chosen by version ids is
+// not known yet.
+func (s *Set) codec(name string, r *request) (messages.Formatter, error) {
+	if s.cfg.Repository == nil {
+		return messages.Formatter{}, messages.Invalid("formatter_not_configured", "FORMATTER_REPOSITORY needs a device repository: set formatters.repository in the server's configuration")
+	}
+	switch {
+	case r.op == opEncodeDownlink:
+		return s.cfg.Repository.Codec(name, r.encode.VersionIDs, messages.DownlinkEncoder)
+	case r.op == opDecodeDownlink:
+		return s.cfg.Repository.Codec(name, r.decode.VersionIDs, messages.DownlinkDecoder)
+	case r.op == opCheck && name == "":
+		return messages.Formatter{Kind: messages.FormatterNone}, nil
+	}
+	return s.cfg.Repository.Codec(name, r.decode.VersionIDs, messages.UplinkDecoder)
 }
 
 // runCayenneLPP needs no worker: it runs no one's code but ours.

@@ -10,12 +10,12 @@ import (
 // ConnectionTracker keeps the state of one connection that is made anew for ever. Its zero value is not usable: see NewConnectionTracker.
 type ConnectionTracker struct {
 	mu    sync.Mutex
-	state messages.Connection
+	state messages.ConnectionState
 }
 
 // NewConnectionTracker starts with a connection that is being made.
 func NewConnectionTracker() *ConnectionTracker {
-	return &ConnectionTracker{state: messages.Connection{State: messages.ConnectionConnecting, Since: time.Now()}}
+	return &ConnectionTracker{state: messages.ConnectionState{State: messages.ConnectionConnecting, Since: time.Now()}}
 }
 
 // Up notes that the connection is there.
@@ -55,7 +55,7 @@ func (t *ConnectionTracker) note(reason string) {
 }
 
 // State of the connection now.
-func (t *ConnectionTracker) State() messages.Connection {
+func (t *ConnectionTracker) State() messages.ConnectionState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.state

@@ -11,24 +11,24 @@ type IntegrationRef struct {
 
 // DeliveryStatus is what an integration is doing at one moment. Counts are since the start of the node that runs it.
 type DeliveryStatus struct {
-	State           string      `json:"state"` // starting, running, paused, open, invalid or stopped
-	Node            string      `json:"node,omitempty"`
-	Cursor          uint64      `json:"cursor,string"` // everything of the log up to here is settled
-	Lag             uint64      `json:"lag,string"`    // entries of the log after it, by estimate if they are many
-	OldestAge       float64     `json:"oldest_age_seconds"`
-	Delivered       uint64      `json:"delivered,string"`
-	Failed          uint64      `json:"failed,string"`              // tries
-	DeadLetters     uint64      `json:"dead_letters,string"`        // events given up
-	DeadLettersKept int         `json:"dead_letters_kept"`          // that are listed now
-	Lost            uint64      `json:"lost,string"`                // events that left the log before they were delivered
-	FailedAttempts  uint64      `json:"failed_attempts,string"`     // in a row
-	LastError       string      `json:"last_error,omitempty"`       // of the last try that failed, or why the configuration can't work
-	LastStatus      int         `json:"last_status_code,omitempty"` // of HTTP, of the last try that failed
-	LastFailedAt    *time.Time  `json:"last_failed_at,omitempty"`
-	LastDeliveredAt *time.Time  `json:"last_delivered_at,omitempty"`
-	NextTryAt       *time.Time  `json:"next_try_at,omitempty"` // of an event that failed, or of the next probe
-	Redriving       int         `json:"redriving,omitempty"`   // dead letters that are under way again
-	Connection      *Connection `json:"connection,omitempty"`  // of integrations that keep one
+	State           string           `json:"state"` // starting, running, paused, open, invalid or stopped
+	Node            string           `json:"node,omitempty"`
+	Cursor          uint64           `json:"cursor,string"` // everything of the log up to here is settled
+	Lag             uint64           `json:"lag,string"`    // entries of the log after it, by estimate if they are many
+	OldestAge       float64          `json:"oldest_age_seconds"`
+	Delivered       uint64           `json:"delivered,string"`
+	Failed          uint64           `json:"failed,string"`              // tries
+	DeadLetters     uint64           `json:"dead_letters,string"`        // events given up
+	DeadLettersKept int              `json:"dead_letters_kept"`          // that are listed now
+	Lost            uint64           `json:"lost,string"`                // events that left the log before they were delivered
+	FailedAttempts  uint64           `json:"failed_attempts,string"`     // in a row
+	LastError       string           `json:"last_error,omitempty"`       // of the last try that failed, or why the configuration can't work
+	LastStatus      int              `json:"last_status_code,omitempty"` // of HTTP, of the last try that failed
+	LastFailedAt    *time.Time       `json:"last_failed_at,omitempty"`
+	LastDeliveredAt *time.Time       `json:"last_delivered_at,omitempty"`
+	NextTryAt       *time.Time       `json:"next_try_at,omitempty"` // of an event that failed, or of the next probe
+	Redriving       int              `json:"redriving,omitempty"`   // dead letters that are under way again
+	Connection      *ConnectionState `json:"connection,omitempty"`  // of integrations that keep one
 }
 
 // Outcomes of a delivery try.

@@ -43,6 +43,15 @@ type FormatterDevice struct {
 	VersionIDs *VersionIDs // nil: not known
 }
 
+// CodecUse is what a codec of a device repository is wanted for, named as in the repository's files.
+type CodecUse string
+
+const (
+	UplinkDecoder   CodecUse = "uplinkDecoder"
+	DownlinkEncoder CodecUse = "downlinkEncoder"
+	DownlinkDecoder CodecUse = "downlinkDecoder"
+)
+
 // VersionIDs name a device's make and model, as a device repository does.
 type VersionIDs struct {
 	BrandID, ModelID, HardwareVersion, FirmwareVersion, BandID string

@@ -28,3 +28,10 @@ type HistoryPage struct {
 	Entries []LogEntry
 	Next    uint64 // HistoryQuery.From of the next page; 0: there is no more
 }
+
+// Retention says how long the log of one application is kept, if that is shorter than what the server keeps of all. What an integration has not got yet
+// stays, as long as the server keeps it.
+type Retention struct {
+	MaxAge    time.Duration // 0: as long as the server keeps events
+	MaxEvents uint64        // 0: any number
+}

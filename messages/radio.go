@@ -39,28 +39,29 @@ type Location struct {
 
 // RxMetadata is one reception of a frame by one antenna of one radio gateway.
 type RxMetadata struct {
-	GatewayID            string
-	GatewayEUI           EUI64
-	AntennaIndex         uint32
-	Time                 time.Time // clock of the radio gateway; zero if it has none
-	GPSTime              time.Time // from tmms; zero if there is none
-	Timestamp            uint32    // concentrator counter, µs
-	FineTimestamp        uint64    // ns within the second
-	HasFineTimestamp     bool
-	EncryptedFineTime    []byte
-	EncryptedFineTimeKey string
-	RSSI                 float32 // of the packet if known, else of the channel; dBm
-	ChannelRSSI          float32
-	SignalRSSI           *float32
-	SNR                  float32
-	FrequencyOffset      int64
-	HoppingWidth         uint32
-	ChannelIndex         uint32
-	Location             *Location
-	ReceivedAt           time.Time // server clock, when the datagram was read
-	UplinkToken          []byte    // opaque: lets a downlink find the antenna; made and read by the door it came through
-	Board, RFChain       uint32
-	Node                 string // the node of a cluster that took it in; empty on a single node
+	GatewayID             string
+	GatewayEUI            EUI64
+	AntennaIndex          uint32
+	Time                  time.Time // clock of the radio gateway; zero if it has none
+	GPSTime               time.Time // from tmms; zero if there is none
+	Timestamp             uint32    // concentrator counter, µs
+	FineTimestamp         uint64    // ns within the second
+	HasFineTimestamp      bool
+	EncryptedFineTime     []byte
+	EncryptedFineTimeKey  string
+	RSSI                  float32 // of the packet if known, else of the channel; dBm
+	ChannelRSSI           float32
+	SignalRSSI            *float32
+	RSSIStandardDeviation float32 // of the signal during the preamble, dB; 0: not told
+	SNR                   float32
+	FrequencyOffset       int64
+	HoppingWidth          uint32
+	ChannelIndex          uint32
+	Location              *Location
+	ReceivedAt            time.Time // server clock, when the datagram was read
+	UplinkToken           []byte    // opaque: lets a downlink find the antenna; made and read by the door it came through
+	Board, RFChain        uint32
+	Node                  string // the node of a cluster that took it in; empty on a single node
 }
 
 // Frame is a PHYPayload as one radio gateway received it (several antennas give several RxMetadata). It is immutable once sent on.

@@ -27,15 +27,18 @@ var mayImport = map[string][]string{
 	"messages/frame":                   {},
 	"messages/keywrap":                 {},
 	"messages/record":                  {},
+	"messages/tr005":                   {},
 	"messages/v3":                      {},
 	"messages/v3/pb":                   {},
 	"messages/wire":                    {},
-	"formatters":                       {"formatters/lua", "formatters/javascript", "formatters/cayennelpp", "formatters/normalized"},
+	"formatters":                       {"formatters/lua", "formatters/javascript", "formatters/cayennelpp", "formatters/normalized", "formatters/repository"},
+	"formatters/cases":                 {},
 	"formatters/cayennelpp":            {},
 	"formatters/formatterstest":        {"formatters"},
 	"formatters/javascript":            {},
 	"formatters/lua":                   {"formatters/cayennelpp"},
 	"formatters/normalized":            {},
+	"formatters/repository":            {},
 	"persistence":                      {},
 	"persistence/badger":               {"persistence"},
 	"persistence/jetstream":            {"persistence"},
@@ -50,13 +53,14 @@ var mayImport = map[string][]string{
 	"gateways/mqttclient":              {"gateways", "gateways/gatewaystest"},
 	"gateways/natsclient":              {"gateways", "gateways/gatewaystest"},
 	"gateways/radio/semtechudp":        {},
-	"gateways/rest":                    {"gateways"},
+	"gateways/rest":                    {"gateways", "gateways/rest/devicefile"},
+	"gateways/rest/devicefile":         {},
 	"gateways/webhook":                 {"gateways"},
 	"test":                             {"*"},
 }
 
 // pure packages reach no clock, disk, network, log, randomness or actor system.
-var pure = []string{"actors/device", "actors/radiogateway", "messages/frame"}
+var pure = []string{"actors/device", "actors/radiogateway", "messages/frame", "messages/tr005"}
 
 var impure = []string{"os", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "context", "sync", "github.com/asynkron/protoactor-go"}
 

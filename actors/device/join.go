@@ -51,7 +51,7 @@ func (s State) receiveJoin(p *Profile, cmd ReceiveJoin) (Decision, error) {
 	ids := append(append([]string{}, cmd.IDs...), copies[0].CorrelationID)
 	join := Event{
 		Type: messages.EventJoin, ID: next.eventID(p, fmt.Sprintf("%d:join", ses.Seq)), DevAddr: ses.DevAddr, SessionKeyID: ses.KeyID,
-		CorrelationIDs: ids, Time: cmd.Now, Invalidated: void, ReceivedAt: cmd.Copies[0].ReceivedAt,
+		CorrelationIDs: ids, Time: cmd.Now, PayloadLocation: s.Location, Invalidated: void, ReceivedAt: cmd.Copies[0].ReceivedAt,
 	}
 	if p.SkipCrypto {
 		join.AppSKey = ses.AppSKey

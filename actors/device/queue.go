@@ -44,10 +44,10 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 			next.InFlight = f.withoutItem()
 		}
 	} else {
-		next, events = next.expire(p, cmd.Now, cmd.IDs)
+		next, events = next.expire(p, cmd.Now, nil)
 	}
 	next.Queue = slices.Clone(next.Queue)
-	known := next.queuedIDs()
+	known, waiting := next.queuedIDs(), next.waiting()
 	for _, item := range cmd.Items {
 		if known[item.ID] {
 			continue // the request came twice, since its sender could not know that it had arrived
@@ -56,17 +56,21 @@ func (s State) pushDownlinks(p *Profile, cmd PushDownlinks) (Decision, error) {
 		if err != nil {
 			return Decision{}, err
 		}
+		item.CorrelationIDs = slices.Concat(item.CorrelationIDs, cmd.IDs) // all its events are found by them
 		next.Queue = append(next.Queue, item)
 		if !item.Encrypted {
-			item.FCnt, item.SessionKeyID = ses.NextFCntDown+uint32(len(next.Queue)-1), ses.KeyID
+			item.FCnt, item.SessionKeyID = ses.NextFCntDown+waiting, ses.KeyID
 		}
-		events = append(events, next.downlinkEvent(p, messages.EventDownQueued, ses, item, "queued", cmd.Now, cmd.IDs))
+		if len(item.ClassBC) == 0 {
+			waiting++
+		}
+		events = append(events, next.downlinkEvent(p, messages.EventDownQueued, ses, item, "queued", cmd.Now, nil))
 	}
 	if n, size := len(next.Queue)+cmd.MoreItems, QueueBytes(next.Queue)+cmd.MoreBytes; n > MaxQueue || size > MaxQueueBytes {
 		return Decision{}, messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity",
 			"downlink queue would hold %d items of %d bytes: at most %d items and %d bytes; replace the queue, or wait until it was sent", n, size, MaxQueue, MaxQueueBytes)
 	}
-	next, expired := next.expire(p, cmd.Now, cmd.IDs) // an absolute_time may lie in the past
+	next, expired := next.expire(p, cmd.Now, nil) // an absolute_time may lie in the past
 	return Decision{Next: next, Changed: true, Events: append(events, expired...)}, nil
 }
 
@@ -142,21 +146,35 @@ func QueueBytes(queue []messages.Downlink) int {
 // Items is the queue as applications see it, the head first: with the state of each item, and the counter that is expected or was given.
 func (s State) Items() []messages.Downlink {
 	out := slices.Clone(s.Queue)
-	ses, f := s.current().orEmpty(), s.InFlight
+	ses, f, flying := s.current().orEmpty(), s.InFlight, s.inFlight()
+	waiting := uint32(0)
 	for i := range out {
 		item := &out[i]
 		item.Status = messages.DownlinkQueued
 		if !item.Encrypted {
-			item.FCnt, item.SessionKeyID = ses.NextFCntDown+uint32(i), ses.KeyID
+			item.FCnt, item.SessionKeyID = ses.NextFCntDown+waiting, ses.KeyID
 		}
-		if f != nil && f.ItemID == item.ID {
+		switch {
+		case i == flying && f.Sent:
+			item.Status, item.FCnt = messages.DownlinkAwaitingAck, f.FCnt
+		case i == flying:
 			item.Status, item.FCnt = messages.DownlinkInFlight, f.FCnt
-			if f.Sent {
-				item.Status = messages.DownlinkAwaitingAck
-			}
+		case len(item.ClassBC) == 0:
+			waiting++
 		}
 	}
 	return out
+}
+
+// waiting counts the items that the next downlinks will carry.
+func (s State) waiting() (n uint32) {
+	flying := s.inFlight()
+	for i := range s.Queue {
+		if i != flying && len(s.Queue[i].ClassBC) == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // head is the place of the item that the next downlink carries, -1 if there is none. Items go out in the order in which they came. Those with
@@ -247,7 +265,7 @@ func (s State) failDownlinks(p *Profile, cmd FailDownlinks) (Decision, error) {
 func (s State) downlinkEvent(p *Profile, t messages.EventType, ses *Session, item messages.Downlink, what string, now time.Time, ids []string) Event {
 	return Event{
 		Type: t, ID: s.eventID(p, fmt.Sprintf("down:%s:%d:%s", item.ID, item.Attempt, what)), DevAddr: ses.DevAddr, SessionKeyID: ses.KeyID,
-		CorrelationIDs: append(slices.Clone(item.CorrelationIDs), ids...), Time: now, Downlink: &item,
+		CorrelationIDs: slices.Concat(item.CorrelationIDs, ids), Time: now, Downlink: &item, PayloadLocation: s.Location,
 	}
 }
 

@@ -62,10 +62,10 @@ func TestItemsExpireUnsent(t *testing.T) {
 	if d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute - 1)}); d.Changed {
 		t.Fatal("expired before its time")
 	}
-	d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute), IDs: []string{"as"}})
+	d := b.must(ExpireDownlinks{Now: epoch.Add(time.Minute), IDs: []string{"timer"}})
 	wantTypes(t, d, messages.EventDownFailed)
 	wantFailed(t, d.Events[0], "a", "downlink_expired")
-	if diff := cmp.Diff([]string{"mine-a", "as"}, d.Events[0].CorrelationIDs); diff != "" {
+	if diff := cmp.Diff([]string{"mine-a", "as", "timer"}, d.Events[0].CorrelationIDs); diff != "" {
 		t.Fatal(diff)
 	}
 	// The device speaks before anyone has looked: what has expired is not sent.
@@ -178,10 +178,21 @@ func TestClassBCItemsWaitWithoutHoldingUpOthers(t *testing.T) {
 		t.Fatalf("sent %+v", got)
 	}
 	wantQueue(t, b, "c queued", "timed queued", "a in_flight")
+	b.push(item("b"))
+	if got := b.s.Items(); got[2].FCnt != 1 || got[3].FCnt != 2 {
+		t.Fatalf("f_cnt %d in flight, %d expected", got[2].FCnt, got[3].FCnt)
+	}
+	b.must(CancelDownlinks{Items: []string{"b"}, Now: epoch})
 	d = b.must(b.uplink(up{fCnt: 2, port: 1, ack: true}))
 	wantTypes(t, d, messages.EventUplink, messages.EventDownSent, messages.EventDownAck, messages.EventDownFailed)
 	wantFailed(t, d.Events[3], "timed", "downlink_expired")
 	wantQueue(t, b, "c queued")
+
+	b.must(b.uplink(up{fCnt: 3, port: 1, confirmed: true}))
+	again := b.must(b.uplink(up{fCnt: 3, port: 1, confirmed: true}))
+	if got := b.read(again.Transmit, 3); got.pending {
+		t.Fatal("a device would ask again and again for what is not sent")
+	}
 
 	d = b.push(item("late", classC, func(d *messages.Downlink) { d.AbsoluteTime = epoch.Add(-time.Second) }))
 	wantTypes(t, d, messages.EventDownQueued, messages.EventDownFailed)

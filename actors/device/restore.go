@@ -57,12 +57,32 @@ func (s State) restore(p *Profile, cmd Restore) (Decision, error) {
 		next.Pending = next.adopt(p, s.Pending, from.Pending, cmd)
 	}
 	if len(next.Queue) == 0 {
-		next.Queue = slices.Clone(from.Queue)
+		next.Queue = imported(p, from.Queue)
 	}
 	if next.Battery == nil {
 		next.Battery = from.Battery
 	}
-	return Decision{Next: next, Changed: true}, nil
+	var events []Event
+	if ses := next.Session; ses != nil {
+		void := next.takeEncrypted(func(item *messages.Downlink) bool {
+			return !encryptedFor(item, ses) && (next.Pending == nil || !encryptedFor(item, next.Pending))
+		})
+		events = append(next.invalidated(p, ses, void, cmd.Now, nil), next.invalidateSpent(p, ses, cmd.Now, nil)...)
+	}
+	return Decision{Next: next, Changed: true, Events: events}, nil
+}
+
+// imported gives the items of another server's queue what this one decides about them.
+func imported(p *Profile, queue []messages.Downlink) []messages.Downlink {
+	queue = slices.Clone(queue)
+	for i := range queue {
+		item := &queue[i]
+		item.ExpiresAt, item.AbsoluteTime, item.TimeToLive = earlier(item.ExpiresAt, item.AbsoluteTime), time.Time{}, 0
+		if item.Encrypted = p.SkipCrypto; !item.Encrypted {
+			item.FCnt, item.SessionKeyID = 0, nil
+		}
+	}
+	return queue
 }
 
 // adopt gives the session that the device has from now on, where it had old. s is changed: it counts sessions.

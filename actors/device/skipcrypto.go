@@ -106,7 +106,7 @@ func (s State) invalidated(p *Profile, ses *Session, items []messages.Downlink, 
 		listed, items = takeAnnounced(items)
 		events = append(events, Event{
 			Type: messages.EventDownInvalidated, ID: s.eventID(p, fmt.Sprintf("%d:%d:invalidated:%d", ses.Seq, ses.NextFCntDown, n)), DevAddr: ses.DevAddr,
-			SessionKeyID: ses.KeyID, CorrelationIDs: ids, Time: now, Invalidated: listed, LastFCntDown: s.lastFCntDown(ses),
+			SessionKeyID: ses.KeyID, CorrelationIDs: ids, Time: now, PayloadLocation: s.Location, Invalidated: listed, LastFCntDown: s.lastFCntDown(ses),
 		})
 	}
 	return events

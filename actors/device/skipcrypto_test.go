@@ -166,6 +166,23 @@ func TestNewSessionOfAnABPDeviceVoidsWhatWasEncrypted(t *testing.T) {
 	wantInvalidated(t, d.Events[0], 0, "two")
 }
 
+// A device that moves here begins with counters that its old server can't have used, so what was encrypted for earlier ones is void.
+func TestMoveOfADeviceVoidsWhatWasEncryptedForSpentCounters(t *testing.T) {
+	b, ses := skipping(t)
+	moved := *ses
+	from := State{Session: &moved, Queue: []messages.Downlink{encrypted(ses, 3, "spent"), encrypted(ses, 200, "later")}}
+	b.s = State{}
+	d := b.must(Restore{From: from, FCntDownStep: 100, Now: epoch, Random: "r"})
+	wantTypes(t, d, messages.EventDownInvalidated)
+	wantInvalidated(t, d.Events[0], 99, "spent", "later")
+	b.s = State{}
+	d = b.must(Restore{From: from, FCntDownStep: 1, Now: epoch, Random: "r"})
+	wantTypes(t, d)
+	if got := b.s.Items(); len(got) != 2 || !got[1].Encrypted || got[1].FCnt != 200 {
+		t.Fatalf("%+v", got)
+	}
+}
+
 func TestLocationOfThePayloadIsKeptForLaterUplinks(t *testing.T) {
 	b := abp(t)
 	cmd := b.uplink(up{fCnt: 1, port: 1})

@@ -46,13 +46,16 @@ func parseEUIBlock(text string) (first messages.EUI64, bits int, err error) {
 	return first, bits, nil
 }
 
-// completeREST adds what the API tells of the network.
+// completeREST adds what the API tells of the network and its events, and how it takes input.
 func (s *server) completeREST(cfg rest.Config) (rest.Config, error) {
 	var err error
 	if cfg.NetID, err = parseNetID(s.cfg.NetID); err != nil {
 		return cfg, err
 	}
-	cfg.DevAddrs = s.directory.DevAddrs
+	cfg.DevAddrs, cfg.EventLog, cfg.Watch, cfg.Origin = s.directory.DevAddrs, s.store, s.registry.Watch, "lorikeet"
+	if s.clustered != nil {
+		cfg.Origin = s.clustered.name
+	}
 	if cfg.Input, err = s.cfg.API.input(); err != nil {
 		return cfg, err
 	}

@@ -18,6 +18,7 @@ import (
 	"lorikeet/actors"
 	"lorikeet/cluster"
 	"lorikeet/formatters"
+	"lorikeet/formatters/repository"
 	"lorikeet/gateways"
 	"lorikeet/gateways/broker"
 	"lorikeet/gateways/radio/semtechudp"
@@ -37,6 +38,7 @@ type server struct {
 	clustered    *clustered // nil: a single node
 	store        store
 	registry     *registry.Registry
+	codecs       *repository.Repository // nil: there is none
 	scripts      *formatters.Set
 	system       *actor.ActorSystem
 	directory    *cluster.Directory
@@ -48,6 +50,7 @@ type server struct {
 	connector    *connector
 	broker       *broker.Server
 	stopCleaning func()
+	retentions   *retentions
 	udp          *semtechudp.Server
 	rest         *rest.Server
 
@@ -105,8 +108,11 @@ func (s *server) startDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.codecs, err = openRepository(s.cfg.Scripts, s.log); err != nil {
+		return err
+	}
 	s.scripts, err = formatters.Open(formatters.Config{
-		Workers: s.cfg.Scripts.Workers, Timeout: s.cfg.Scripts.Timeout, Log: s.log.With("component", "formatters"), Registerer: s.metrics,
+		Workers: s.cfg.Scripts.Workers, Timeout: s.cfg.Scripts.Timeout, Repository: s.codecs, Log: s.log.With("component", "formatters"), Registerer: s.metrics,
 	})
 	if err != nil {
 		return err
@@ -218,6 +224,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	if s.stopCleaning != nil {
 		s.stopCleaning()
+	}
+	if s.retentions != nil {
+		s.retentions.stop()
 	}
 	if s.clustered != nil {
 		note("cluster", s.clustered.leave(ctx))

@@ -106,6 +106,8 @@ type WebhookConfig struct {
 type ScriptConfig struct {
 	Workers int           `yaml:"workers" doc:"processes that run payload formatters; 0: one per core"`
 	Timeout time.Duration `yaml:"timeout" doc:"CPU time of one call of a script"`
+
+	Repository string `yaml:"repository" doc:"folder of a device repository (vendor/index.yaml, ...) with the codecs of FORMATTER_REPOSITORY; empty: none"`
 }
 
 type ClusterConfig struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"time"
 
@@ -153,4 +154,9 @@ func (s *server) nodeName() string {
 	}
 	name, _ := os.Hostname()
 	return name
+}
+
+// deleteApplicationData forgets what integrations have kept of an application beside its registry documents.
+func (s *server) deleteApplicationData(ctx context.Context, applicationID string) error {
+	return errors.Join(s.store.DeleteApplication(ctx, applicationID), actors.ForgetDeadLetters(ctx, s.store, applicationID))
 }

@@ -26,7 +26,11 @@ func (s *server) startDoors(ctx context.Context) error {
 	if err := s.startBroker(ctx); err != nil {
 		return err
 	}
+	s.retentions = startRetentions(s.registry, s.store, s.log.With("component", "retention"))
 	s.unwatch = s.registry.Watch(s.registryChanged)
+	if err := s.retentions.readAll(ctx); err != nil {
+		return err
+	}
 	s.startCleaning(ctx)
 	if err := s.startREST(); err != nil {
 		return err
@@ -58,6 +62,7 @@ func (s *server) startBroker(context.Context) (err error) {
 func (s *server) registryChanged(c messages.Change) {
 	s.devices.RegistryChanged(c)
 	s.connector.changed(c)
+	s.retentions.changed(c)
 	if s.broker == nil {
 		return
 	}
@@ -94,9 +99,9 @@ func (s *server) startREST() (err error) {
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
 		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
-		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, History: s.store,
+		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
-		GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
+		GatewayStats: s.gatewayStats, DeleteApplicationData: s.deleteApplicationData,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
 	if err != nil {

@@ -29,6 +29,8 @@ type cli struct {
 	Demo        demoCommand        `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
 	Migrate     migrateCommand     `cmd:"" help:"Copy all data of a server that is stopped to another store."`
 	ClusterDemo clusterDemoCommand `cmd:"" name:"cluster-demo" help:"Run three nodes and simulated devices on this machine, kill a node, and print decoded events all the while."`
+	Formatter   formatterCommand   `cmd:"" help:"Work with payload formatters."`
+	Device      deviceCommand      `cmd:"" help:"List, show, import, export and delete devices of a server."`
 	Config      configCommand      `cmd:"" help:"Print the effective configuration, each key with what it means."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }

@@ -11,6 +11,7 @@ import (
 	"lorikeet/actors"
 	"lorikeet/gateways/broker"
 	"lorikeet/gateways/rest"
+	"lorikeet/messages"
 	"lorikeet/persistence"
 	"lorikeet/persistence/badger"
 	"lorikeet/persistence/migrate"
@@ -24,6 +25,7 @@ type store interface {
 	registry.Store
 	broker.Store
 	rest.History
+	SetRetention(applicationID string, r messages.Retention)
 	DeleteApplication(ctx context.Context, applicationID string) error
 	Ready() error
 	Close() error

@@ -1,5 +1,6 @@
-// The parts of Node's Buffer that payload codecs use.
-(function () {
+// The parts of Node's Buffer that payload codecs use. The methods that read and write numbers of a fixed size are those of readers (buffer.go): they are
+// many, and making all of them would cost each call of a script more than the script itself.
+(function (readers) {
 	'use strict';
 	const hex = '0123456789abcdef', alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 
@@ -213,6 +214,8 @@
 		}
 		writeIntBE(value, offset, size) { return this.writeUIntBE(value, offset, size); }
 		writeIntLE(value, offset, size) { return this.writeUIntLE(value, offset, size); }
+		readUintBE(offset, size) { return this.readUIntBE(offset, size); }
+		readUintLE(offset, size) { return this.readUIntLE(offset, size); }
 	}
 
 	function signed(n, size) {
@@ -220,35 +223,7 @@
 		return n >= limit / 2 ? n - limit : n;
 	}
 
-	function define(name, f) {
-		Object.defineProperty(Buffer.prototype, name, {value: f, writable: true, configurable: true});
-		if (name.indexOf('UInt') >= 0) Object.defineProperty(Buffer.prototype, name.replace('UInt', 'Uint'), {value: f, writable: true, configurable: true});
-	}
-
-	function viewed(name, size, type, little) {
-		define('read' + name, function (offset) {
-			offset = this.check(offset, size);
-			return new DataView(this.buffer, this.byteOffset, this.byteLength)['get' + type](offset, little);
-		});
-		define('write' + name, function (value, offset) {
-			offset = this.check(offset, size);
-			new DataView(this.buffer, this.byteOffset, this.byteLength)['set' + type](offset, value, little);
-			return offset + size;
-		});
-	}
-
-	viewed('UInt8', 1, 'Uint8');
-	viewed('Int8', 1, 'Int8');
-	for (const order of ['LE', 'BE']) {
-		const little = order === 'LE';
-		viewed('UInt16' + order, 2, 'Uint16', little);
-		viewed('Int16' + order, 2, 'Int16', little);
-		viewed('UInt32' + order, 4, 'Uint32', little);
-		viewed('Int32' + order, 4, 'Int32', little);
-		viewed('Float' + order, 4, 'Float32', little);
-		viewed('Double' + order, 8, 'Float64', little);
-		viewed('BigUInt64' + order, 8, 'BigUint64', little);
-		viewed('BigInt64' + order, 8, 'BigInt64', little);
-	}
+	Object.setPrototypeOf(readers, Uint8Array.prototype);
+	Object.setPrototypeOf(Buffer.prototype, readers);
 	return Buffer;
-})()
+})

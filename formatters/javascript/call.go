@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/dop251/goja"
 
@@ -18,6 +20,7 @@ type call struct {
 	*Program
 	vm    *goja.Runtime
 	shown *goja.Object // the data of the result, for normalizeUplink
+	text  goja.Value   // the library of text.js, if it was needed
 }
 
 // refusal leaves the function that run was given.
@@ -56,7 +59,21 @@ func (p *Program) run(ctx context.Context, do func(*call)) (err error) {
 			return e
 		}
 	}
-	return messages.Invalid("formatter_error", "%s%s", text, place(exception))
+	return messages.Invalid("formatter_error", "%s%s%s", text, place(exception), hint(text))
+}
+
+// hint says what to do about a global that other places have where scripts run.
+func hint(text string) string {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(text, " is not defined"), "ReferenceError: ")
+	switch {
+	case !ok:
+		return ""
+	case name == "require":
+		return ": there are no modules here; put the code into the script (Buffer, atob, TextDecoder are there without)"
+	case slices.Contains([]string{"setTimeout", "setInterval", "setImmediate", "fetch", "XMLHttpRequest", "process", "window", "document", "self", "global"}, name):
+		return ": scripts have the language alone, no timers, network or page"
+	}
+	return ""
 }
 
 // guard calls f; an exception, an interrupt or a stack overflow in it comes back as an error.
@@ -106,22 +123,7 @@ func timeout(ctx context.Context) error {
 
 // load runs the script's top level.
 func (c *call) load() {
-	if c.names.module {
-		exports, module := c.vm.NewObject(), c.vm.NewObject()
-		c.set(module, "exports", exports)
-		c.global("exports", exports)
-		c.global("module", module)
-	}
-	if c.names.console {
-		c.global("console", c.console())
-	}
-	if c.names.base64 {
-		c.global("atob", c.vm.ToValue(c.atob))
-		c.global("btoa", c.vm.ToValue(c.btoa))
-	}
-	if c.names.buffer {
-		c.global("Buffer", c.program(bufferProgram()))
-	}
+	c.environment()
 	c.vm.SetParserOptions(noSourceMaps) // for eval
 	c.program(c.compiled)
 }

@@ -31,12 +31,12 @@ func TestInputExtras(t *testing.T) {
 		{"can be written", `function decodeUplink(i) { i.device = 1; i.fCnt = 2; i.recvTime = 3; delete i.rssi; return {data: {d: i.device, f: i.fCnt, r: i.rssi}} }`, `{"d":1,"f":2,"r":null}`},
 		{"variables of ChirpStack", `function Decode(fPort, bytes, variables) { return {o: variables.offset} }`, `{"o":"1.5"}`},
 	} {
-		d, err := compile(t, c.source).DecodeUplink(t.Context(), equipped())
+		d, err := mustCompile(t, c.source).DecodeUplink(t.Context(), equipped())
 		if err != nil || string(d.Data) != c.want {
 			t.Errorf("%s: got %s, %v\nwant %s", c.name, d.Data, err, c.want)
 		}
 	}
-	d, err := compile(t, `function decodeUplink(i) { return {data: {r: i.rssi, s: typeof i.snr, d: i.device}} }`).DecodeUplink(t.Context(), uplink(1))
+	d, err := mustCompile(t, `function decodeUplink(i) { return {data: {r: i.rssi, s: typeof i.snr, d: i.device}} }`).DecodeUplink(t.Context(), uplink(1))
 	want := `{"r":null,"s":"undefined","d":{"ids":{"device_id":"","application_ids":{"application_id":""}},"attributes":{},"version_ids":{}}}`
 	if err != nil || string(d.Data) != want {
 		t.Errorf("nothing known: got %s, %v\nwant %s", d.Data, err, want)
@@ -50,7 +50,7 @@ func TestEncoderInput(t *testing.T) {
 		`function encodeDownlink(i) { return {bytes: Object.keys(i).join() + ' ' + i.data.a + i.fPort + i.variables.offset + i.device.ids.device_id} }`,
 		`function Encode(fPort, data, variables) { return 'data,fPort,variables ' + data.a + fPort + variables.offset + 'dev' }`,
 	} {
-		e, err := compile(t, source).EncodeDownlink(t.Context(), in)
+		e, err := mustCompile(t, source).EncodeDownlink(t.Context(), in)
 		if want := "data,fPort,variables 131.5dev"; err != nil || string(e.Bytes) != want {
 			t.Errorf("got %q, %v; want %q", e.Bytes, err, want)
 		}

@@ -2,10 +2,9 @@ package javascript
 
 import (
 	"context"
-	_ "embed"
 	"errors"
+	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/file"
@@ -21,12 +20,6 @@ const (
 	maxTexts     = 64 // warnings or errors
 )
 
-//go:embed buffer.js
-var bufferSource string
-
-// bufferProgram is compiled at its first use: most scripts have no need of it.
-var bufferProgram = sync.OnceValue(func() *goja.Program { return goja.MustCompile("buffer.js", bufferSource, true) })
-
 // noSourceMaps: the parser would read the file that a script names.
 var noSourceMaps parser.Option = parser.WithDisableSourceMaps
 
@@ -36,8 +29,14 @@ type Program struct {
 	names    names
 }
 
-// names are globals that the source mentions. Each costs time to make for every call, so a script has only those.
-type names struct{ console, base64, buffer, module, recvTime, normalize, fCnt, radio, device bool }
+// names are what the source mentions.
+type names struct {
+	console, base64, buffer, text, locale, module bool // globals
+	typedFrom                                     bool // Uint8Array.from and the like
+	recvTime, normalize, fCnt, radio, device      bool
+}
+
+var typedFrom = regexp.MustCompile(`(?:8|16|32|64|Clamped)Array\.from\b`)
 
 // Compile parses a script. The error, formatter_compile, names the line.
 func Compile(source string) (p *Program, err error) {
@@ -49,18 +48,15 @@ func Compile(source string) (p *Program, err error) {
 			p, err = nil, messages.Invalid("formatter_compile", "the script can't be compiled: the interpreter failed on it")
 		}
 	}()
-	tree, err := parser.ParseFile(nil, scriptName, source, 0, noSourceMaps)
-	if err != nil {
-		return nil, compileError(err)
-	}
-	program, err := goja.CompileAST(tree, false)
+	program, err := compile(source)
 	if err != nil {
 		return nil, compileError(err)
 	}
 	mentions := func(name string) bool { return strings.Contains(source, name) }
 	return &Program{compiled: program, names: names{
 		console: mentions("console"), base64: mentions("atob") || mentions("btoa"), buffer: mentions("Buffer"),
-		module: mentions("module") || mentions("exports"), recvTime: mentions("recvTime"), normalize: mentions("normalizeUplink"),
+		text: mentions("TextDecoder") || mentions("TextEncoder") || mentions("structuredClone"), typedFrom: typedFrom.MatchString(source), locale: mentions("toLocaleString") || mentions("toLocaleDate") || mentions("toLocaleTime") || mentions("Intl"),
+		module: mentions("module") || mentions("export"), recvTime: mentions("recvTime"), normalize: mentions("normalizeUplink"),
 		fCnt: mentions("fCnt") || mentions("f_cnt"), radio: mentions("rssi") || mentions("snr"), device: mentions("device"),
 	}}, nil
 }

@@ -17,7 +17,7 @@ func uplink(bytes ...byte) messages.DecodeInput {
 	return messages.DecodeInput{Bytes: bytes, FPort: 2, RecvTime: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
 }
 
-func compile(t testing.TB, source string) *Program {
+func mustCompile(t testing.TB, source string) *Program {
 	t.Helper()
 	p, err := Compile(source)
 	if err != nil {
@@ -47,6 +47,7 @@ func TestUplinkDispatch(t *testing.T) {
 		{"top-level const", `const decodeUplink = (i) => ({data: {n: i.bytes.length}})`, `{"n":3}`},
 		{"ends in a comment", "let decodeUplink = i => ({data: {n: 1}}) // no line break after this", `{"n":1}`},
 		{"legacy", `function Decoder(bytes, port) { return {b: bytes, p: port} }`, `{"b":[1,2,255],"p":2}`},
+		{"legacy without a result", `function Decoder(bytes, port) { if (port === 9) return {a: 1} }`, `{}`},
 		{"ChirpStack", `function Decode(fPort, bytes, variables) { return {p: fPort, b: bytes, v: variables} }`, `{"p":2,"b":[1,2,255],"v":{}}`},
 		{"TS013 first", `function Decoder() { return {no: 1} } function Decode() { return {no: 2} } function decodeUplink() { return {data: {yes: 1}} }`, `{"yes":1}`},
 		{"driver", `var driver = {k: 7, decodeUplink: function (i) { return {data: {k: this.k}} }}`, `{"k":7}`},
@@ -68,7 +69,7 @@ func TestUplinkDispatch(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, c.source).DecodeUplink(t.Context(), uplink(1, 2, 255))
+			d, err := mustCompile(t, c.source).DecodeUplink(t.Context(), uplink(1, 2, 255))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,6 +100,8 @@ func TestUplinkResults(t *testing.T) {
 		{"null is no warning", `{data: {a: null, s: "null"}}`, messages.Decoded{Data: json.RawMessage(`{"a":null,"s":"null"}`)}},
 		{"array", `{data: [5, , {x: [1]}]}`, messages.Decoded{Data: json.RawMessage(`{"0":5,"1":null,"2":{"x":[1]}}`)}},
 		{"bare object", `{temperature: 1}`, messages.Decoded{Data: json.RawMessage(`{"temperature":1}`), Warnings: []string{"decodeUplink returned an object without data; it is taken as the data"}}},
+		{"no data", `{warnings: ["unknown port"]}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"unknown port"}}},
+		{"null", `{data: null, errors: []}`, messages.Decoded{Data: json.RawMessage(`{}`)}},
 		{"warnings", `{data: {}, warnings: ["a", "b"], errors: []}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"a", "b"}}},
 		{"a warning", `{data: {}, warnings: "a", errors: null}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"a"}}},
 		{"odd warnings", `{data: {}, warnings: [1, null, {a: 1}, new TypeError("t")]}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"1", "null", `{"a":1}`, "TypeError: t"}}},
@@ -106,7 +109,7 @@ func TestUplinkResults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, "function decodeUplink() { return "+c.result+" }").DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, "function decodeUplink() { return "+c.result+" }").DecodeUplink(t.Context(), uplink(1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,8 +140,7 @@ func TestUplinkFailures(t *testing.T) {
 		{"returns a string", `return "x"`, "formatter_output", []string{"not a string"}},
 		{"returns null", `return null`, "formatter_output", []string{"not null"}},
 		{"data is a number", `return {data: 5}`, "formatter_output", []string{"data must be an object, not a number"}},
-		{"data is null", `return {data: null, warnings: ["unknown port"]}`, "formatter_output", []string{"not null", "unknown port"}},
-		{"data is missing", `return {warnings: []}`, "formatter_output", []string{"data must be an object, not undefined"}},
+		{"data is a text", `return {data: "x", warnings: ["unknown port"]}`, "formatter_output", []string{"not a string", "unknown port"}},
 		{"data is a function", `return {data: function () {}}`, "formatter_output", []string{"data must be an object"}},
 		{"data is a Date", `return {data: new Date(0)}`, "formatter_output", []string{"data must be an object"}},
 		{"toJSON gives a string", `return {data: {toJSON: function () { return "x" }}}`, "formatter_output", []string{"data must be an object"}},
@@ -157,7 +159,7 @@ func TestUplinkFailures(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, "function decodeUplink(input) {"+c.body+"\n}").DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, "function decodeUplink(input) {"+c.body+"\n}").DecodeUplink(t.Context(), uplink(1))
 			wantError(t, err, c.error, c.words...)
 			if d.Data != nil || d.Warnings != nil {
 				t.Errorf("a failed call gave %s %q", d.Data, d.Warnings)
@@ -168,7 +170,7 @@ func TestUplinkFailures(t *testing.T) {
 
 func TestMissingFunctionsAreNamed(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `var x = 1`)
+	p := mustCompile(t, `var x = 1`)
 	_, err := p.DecodeUplink(t.Context(), uplink(1))
 	wantError(t, err, "formatter_function", "decodeUplink")
 	_, err = p.DecodeDownlink(t.Context(), uplink(1))
@@ -190,14 +192,14 @@ func TestCompileErrorNamesTheLine(t *testing.T) {
 	}
 	_, err := Compile(strings.Repeat(" ", messages.MaxFormatterSource+1))
 	wantError(t, err, "formatter_compile", "at most 262144")
-	_, err = compile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
+	_, err = mustCompile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
 	wantError(t, err, "formatter_error", "ReferenceError", "line 2")
 }
 
 func TestSourceMapsAreNotRead(t *testing.T) {
 	t.Parallel()
 	source := "function decodeUplink() { eval('1 //# sourceMappingURL=/does/not/exist.map'); return {data: {}} }\n//# sourceMappingURL=/does/not/exist.map"
-	if _, err := compile(t, source).DecodeUplink(t.Context(), uplink(1)); err != nil {
+	if _, err := mustCompile(t, source).DecodeUplink(t.Context(), uplink(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -232,7 +234,7 @@ func TestNormalizeUplink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := compile(t, decode+c.source).DecodeUplink(t.Context(), uplink(1))
+			d, err := mustCompile(t, decode+c.source).DecodeUplink(t.Context(), uplink(1))
 			if got := errorText(err); got != c.failure {
 				t.Fatalf("got error %q, want %q", got, c.failure)
 			}
@@ -267,7 +269,7 @@ func TestEncodeDownlink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			e, err := compile(t, c.source).EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"led":7,"b":1,"a":2}`), FPort: c.fPort})
+			e, err := mustCompile(t, c.source).EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"led":7,"b":1,"a":2}`), FPort: c.fPort})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,16 +292,16 @@ func TestEncodeDownlinkFailures(t *testing.T) {
 		{`{bytes: new Array(5000)}`, "formatter_output", "5000 bytes"},
 		{`{bytes: [{valueOf: function () { throw new Error("mine") }}]}`, "formatter_error", "mine"},
 	} {
-		_, err := compile(t, "function encodeDownlink() { return "+c.result+" }").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{}`)})
+		_, err := mustCompile(t, "function encodeDownlink() { return "+c.result+" }").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{}`)})
 		wantError(t, err, c.error, c.words)
 	}
-	_, err := compile(t, "function encodeDownlink() {}").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"a":`)})
+	_, err := mustCompile(t, "function encodeDownlink() {}").EncodeDownlink(t.Context(), messages.EncodeInput{Data: json.RawMessage(`{"a":`)})
 	wantError(t, err, "formatter_error", "not valid JSON")
 }
 
 func TestDecodeDownlink(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `function decodeDownlink(i) { return {data: {led: i.bytes[0], p: i.fPort}} } function normalizeUplink() { throw 1 }`)
+	p := mustCompile(t, `function decodeDownlink(i) { return {data: {led: i.bytes[0], p: i.fPort}} } function normalizeUplink() { throw 1 }`)
 	d, err := p.DecodeDownlink(t.Context(), uplink(7))
 	if err != nil || string(d.Data) != `{"led":7,"p":2}` || d.NormalizedWarnings != nil {
 		t.Errorf("got %s %q, %v", d.Data, d.NormalizedWarnings, err)
@@ -308,7 +310,7 @@ func TestDecodeDownlink(t *testing.T) {
 
 func TestNothingIsLeftFromCallToCall(t *testing.T) {
 	t.Parallel()
-	p := compile(t, `var n = 0; function decodeUplink(i) { n++; var before = ({}).x; Object.prototype.x = 1; Array.prototype.map = null; return {data: {n: n, x: before === undefined, m: typeof [].slice}} }`)
+	p := mustCompile(t, `var n = 0; function decodeUplink(i) { n++; var before = ({}).x; Object.prototype.x = 1; Array.prototype.map = null; return {data: {n: n, x: before === undefined, m: typeof [].slice}} }`)
 	for range 3 {
 		d, err := p.DecodeUplink(t.Context(), uplink(1))
 		if err != nil || string(d.Data) != `{"n":1,"x":true,"m":"function"}` {
@@ -334,7 +336,7 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer cancel()
-			_, err := compile(t, "function decodeUplink(i) {"+body+"}").DecodeUplink(ctx, uplink(1))
+			_, err := mustCompile(t, "function decodeUplink(i) {"+body+"}").DecodeUplink(ctx, uplink(1))
 			wantError(t, err, "formatter_limit")
 		})
 	}
@@ -342,12 +344,12 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := compile(t, "function decodeUplink(i) {return {data: {}}} function normalizeUplink() { for(;;); }").DecodeUplink(ctx, uplink(1))
+		_, err := mustCompile(t, "function decodeUplink(i) {return {data: {}}} function normalizeUplink() { for(;;); }").DecodeUplink(ctx, uplink(1))
 		wantError(t, err, "formatter_limit")
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := compile(t, "function decodeUplink() { return {data: {}} }").DecodeUplink(ctx, uplink(1)); !errors.Is(err, context.Canceled) {
+	if _, err := mustCompile(t, "function decodeUplink() { return {data: {}} }").DecodeUplink(ctx, uplink(1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
@@ -389,7 +391,7 @@ func TestBuffer(t *testing.T) {
 		`[...Buffer.from([1, 2]).map(function (x) { return x + 1 })]`: `[2,3]`,
 		`Buffer.from([1, 2, 3, 4]).swap16().toString("hex")`:          `"02010403"`,
 	} {
-		d, err := compile(t, "function decodeUplink() { return {data: {r: "+expression+"}} }").DecodeUplink(t.Context(), uplink())
+		d, err := mustCompile(t, "function decodeUplink() { return {data: {r: "+expression+"}} }").DecodeUplink(t.Context(), uplink())
 		if err != nil {
 			t.Errorf("%s: %v", expression, err)
 			continue
@@ -403,7 +405,7 @@ func TestBuffer(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{`Buffer.from([1]).readUInt16BE(0)`, `Buffer.from(5)`, `Buffer.from("a", "rot13")`, `Buffer.alloc(1).writeInt8(0, 1)`} {
-		_, err := compile(t, "function decodeUplink() { return {data: {r: "+bad+"}} }").DecodeUplink(t.Context(), uplink())
+		_, err := mustCompile(t, "function decodeUplink() { return {data: {r: "+bad+"}} }").DecodeUplink(t.Context(), uplink())
 		wantError(t, err, "formatter_error")
 	}
 }

@@ -38,7 +38,11 @@ func (c *call) decoded(function string, result goja.Value) messages.Decoded {
 // decodedBare reads what the functions that are older than TS013 return: the data.
 func (c *call) decodedBare(result goja.Value) messages.Decoded { return c.data(result, nil) }
 
+// data may be missing, as The Things Stack has it: there is nothing to tell then but the warnings.
 func (c *call) data(v goja.Value, warnings []string) messages.Decoded {
+	if nothing(v) {
+		return messages.Decoded{Data: json.RawMessage("{}"), Warnings: warnings}
+	}
 	o, ok := v.(*goja.Object)
 	if !ok {
 		reason := ""
@@ -83,7 +87,7 @@ func (c *call) texts(what string, v goja.Value) []string {
 // normalize adds what normalizeUplink({data}) returns: one object or a list of them. Normalized stays nil if the script has no such function.
 // The error says why it failed; what was decoded stands.
 func (c *call) normalize(d *messages.Decoded) (err error) {
-	if !c.names.normalize {
+	if !c.names.normalize || c.shown == nil {
 		return nil
 	}
 	f, ok := c.find("normalizeUplink")

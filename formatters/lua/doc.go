@@ -2,13 +2,14 @@
 //
 //	function decodeUplink(input)
 //	  -- input.bytes {1-based list of 0..255}, .payload (the same as a string), .fPort,
-//	  -- .recvTime (seconds since 1970, with a fraction), .recvTimeISO, .variables (a table)
+//	  -- .recvTime (seconds since 1970, with a fraction), .recvTimeISO, .variables (the attributes of the device),
+//	  -- .fCnt (also .f_cnt), .rssi and .snr (nil if not known), .device {ids, attributes, version_ids}
 //	  return {data = {temperature = bytes.i16be(input.bytes, 1) / 10}, warnings = {}, errors = {}}
 //	end
 //	function normalizeUplink(input)  -- optional; input.data is what decodeUplink gave
 //	  return {data = {air = {temperature = input.data.temperature}}}  -- or a list of such tables
 //	end
-//	function encodeDownlink(input)   -- input.data, .fPort (0 if the caller named none), .variables
+//	function encodeDownlink(input)   -- input.data, .fPort (0 if the caller named none), .variables, .device
 //	  return {bytes = {1, 2}, fPort = 10, warnings = {}, errors = {}}  -- bytes may be a string
 //	end
 //	function decodeDownlink(input)   -- as decodeUplink

@@ -18,7 +18,7 @@ import (
 // Check gives a measurement without the members whose values are out of range, with a warning for each of those. Groups that have nothing left are left
 // out; the result is nil if all are. Members keep their order and numbers their digits.
 //
-// A member that the schema doesn't have, one of a wrong type or a text that is no time are errors, unknown_field and field_type: such a measurement is
+// A member that is null is left out, since scripts give what a payload did not have so. A member that the schema doesn't have, one of a wrong type or a text that is no time are errors, unknown_field and field_type: such a measurement is
 // not one.
 func Check(text json.RawMessage) (valid json.RawMessage, warnings []string, err error) {
 	c := checker{dec: json.NewDecoder(bytes.NewReader(text))}
@@ -102,20 +102,18 @@ func (c *checker) object(schema *field, path string) error {
 
 // value says whether the value was kept.
 func (c *checker) value(schema *field, path string) (bool, error) {
-	if schema.kind == object {
-		token, err := c.dec.Token()
-		if err != nil || token != json.Delim('{') {
+	token, err := c.dec.Token()
+	if err != nil || token == nil {
+		return false, err
+	}
+	switch schema.kind {
+	case object:
+		if token != json.Delim('{') {
 			return false, wrongType(path, "an object")
 		}
 		begin := len(c.out)
 		err = c.object(schema, path)
 		return string(c.out[begin:]) != "{}", err
-	}
-	token, err := c.dec.Token()
-	if err != nil {
-		return false, err
-	}
-	switch schema.kind {
 	case number:
 		n, ok := token.(json.Number)
 		if !ok {

@@ -58,7 +58,7 @@ func TestOutOfRangeIsDropped(t *testing.T) {
 			t.Errorf("%s: got %s, %q, %v; want %s and %q", c.in, got, warnings, err, c.want, c.warning)
 		}
 	}
-	for _, empty := range []string{`{}`, `{"air":{}}`, `{"water":{"temperature":{}}}`} {
+	for _, empty := range []string{`{}`, `{"air":{}}`, `{"water":{"temperature":{}}}`, `{"battery":null,"air":{"co2":null},"wind":null}`} {
 		if got, warnings, err := Check(json.RawMessage(empty)); got != nil || warnings != nil || err != nil {
 			t.Errorf("%s: got %s, %q, %v; want nothing", empty, got, warnings, err)
 		}
@@ -75,7 +75,6 @@ func TestOtherObjectsAreNoMeasurements(t *testing.T) {
 		`{"air":5}`:                         "field_type",
 		`{"air":[]}`:                        "field_type",
 		`{"air":{"temperature":"21"}}`:      "field_type",
-		`{"air":{"temperature":null}}`:      "field_type",
 		`{"air":{"temperature":{}}}`:        "field_type",
 		`{"air":{"location":1}}`:            "field_type",
 		`{"water":{"leak":1}}`:              "field_type",

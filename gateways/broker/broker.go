@@ -143,7 +143,8 @@ func newServer(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, byID: map[string]*session{}, wills: map[sessionKey]*time.Timer{},
 		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), attempts: newAttempts(time.Now), began: time.Now(),
 	}
-	s.memory.limit, s.window.limit = 32*int64(cfg.WriteBuffer), maxWindowOfAll
+	s.memory.limit = 32 * int64(cfg.WriteBuffer)
+	s.window.limit = s.memory.limit / 2 // what lanes send never fills the buffers; the rest is for QoS 0
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		return nil, err

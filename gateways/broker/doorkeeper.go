@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"container/list"
 	"io"
 	"net"
 	"sync"
@@ -16,8 +17,9 @@ type guest struct {
 	host string // address without port
 
 	// Guarded by the doorkeeper.
-	known bool      // has logged in
-	line  io.Closer // what ends its connection
+	known      bool          // has logged in
+	line       io.Closer     // what ends its connection
+	ofHost, of *list.Element // among those who have not logged in
 }
 
 func newGuest(socket net.Conn) *guest {
@@ -25,7 +27,8 @@ func newGuest(socket net.Conn) *guest {
 	return &guest{host: host, line: socket}
 }
 
-// doorkeeper knows all open connections and refuses those that are too many.
+// doorkeeper knows all open connections and refuses those that are too many. Who has not logged in makes room for who comes later: a client logs in at
+// once, so a crowd that says nothing keeps nobody out.
 type doorkeeper struct {
 	max, maxPerHost int
 
@@ -37,42 +40,54 @@ type doorkeeper struct {
 	suspended bool
 }
 
-// guests counts connections, and those of them that have not logged in.
-type guests struct{ all, unknown int }
+// guests counts connections, and keeps those of them that have not logged in, the oldest first.
+type guests struct {
+	all     int
+	unknown list.List
+}
 
 func newDoorkeeper(limit int) *doorkeeper {
 	return &doorkeeper{max: limit, maxPerHost: max(1, limit/2), open: map[*guest]struct{}{}, hosts: map[string]*guests{}}
 }
 
-// enter lets a connection in, or says why not.
-func (d *doorkeeper) enter(g *guest) (refused string) {
+// enter lets a connection in, or says why not. It may put out another one that has not logged in yet, whose line is to be closed.
+func (d *doorkeeper) enter(g *guest) (refused string, out io.Closer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	host := d.hosts[g.host]
 	if host == nil {
 		host = &guests{}
 	}
+	var last *list.Element // who has to go
 	switch {
 	case d.closed:
-		return "closing"
+		return "closing", nil
 	case d.suspended:
-		return "suspended"
-	case d.guests.all >= d.max:
-		return "max_connections"
+		return "suspended", nil
 	case host.all >= d.maxPerHost:
-		return "max_connections_of_address"
-	case d.guests.unknown >= maxUnknown:
-		return "max_not_logged_in"
-	case host.unknown >= maxUnknownPerHost:
-		return "max_not_logged_in_of_address"
+		if last = host.unknown.Front(); last == nil {
+			return "max_connections_of_address", nil
+		}
+	case d.guests.all >= d.max:
+		if last = d.guests.unknown.Front(); last == nil {
+			return "max_connections", nil
+		}
+	case host.unknown.Len() >= maxUnknownPerHost:
+		last = host.unknown.Front()
+	case d.guests.unknown.Len() >= maxUnknown:
+		last = d.guests.unknown.Front()
+	}
+	if last != nil {
+		gone := last.Value.(*guest)
+		out = gone.line
+		d.remove(gone)
 	}
 	d.hosts[g.host] = host
 	d.open[g] = struct{}{}
-	for _, n := range []*guests{host, &d.guests} {
-		n.all++
-		n.unknown++
-	}
-	return ""
+	host.all++
+	d.guests.all++
+	g.ofHost, g.of = host.unknown.PushBack(g), d.guests.unknown.PushBack(g)
+	return "", out
 }
 
 // seat says by what the connection is to be ended from now on; false if it is to end at once.
@@ -92,25 +107,34 @@ func (d *doorkeeper) known(g *guest) {
 		return
 	}
 	g.known = true
-	d.guests.unknown--
-	d.hosts[g.host].unknown--
+	d.identify(g)
+}
+
+// identify takes a guest from those who have not logged in. d.mu is held.
+func (d *doorkeeper) identify(g *guest) {
+	if g.of != nil {
+		d.guests.unknown.Remove(g.of)
+		d.hosts[g.host].unknown.Remove(g.ofHost)
+		g.of, g.ofHost = nil, nil
+	}
 }
 
 func (d *doorkeeper) leave(g *guest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.remove(g)
+}
+
+func (d *doorkeeper) remove(g *guest) {
 	if _, in := d.open[g]; !in {
 		return
 	}
+	d.identify(g)
 	delete(d.open, g)
-	host := d.hosts[g.host]
-	for _, n := range []*guests{host, &d.guests} {
-		n.all--
-		if !g.known {
-			n.unknown--
-		}
-	}
-	if host.all == 0 {
+	d.guests.all--
+	if host := d.hosts[g.host]; host.all > 1 {
+		host.all--
+	} else {
 		delete(d.hosts, g.host)
 	}
 }

@@ -42,7 +42,7 @@ func FuzzConnection(f *testing.F) {
 		client, server := net.Pipe()
 		ended := make(chan struct{})
 		g := newGuest(server)
-		if refused := s.doorkeeper.enter(g); refused != "" {
+		if refused, _ := s.doorkeeper.enter(g); refused != "" {
 			t.Fatal("refused:", refused)
 		}
 		go func() { s.serve(server, g); close(ended) }()

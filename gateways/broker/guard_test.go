@@ -2,8 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -11,12 +9,33 @@ import (
 	"testing/synctest"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"lorikeet/messages"
 )
+
+// What the MQTT library does when it is left to itself, and the test that shows that it can't happen here:
+//
+//	dies of a SUBSCRIBE without options                      TestSubscribeWithoutOptionsEndsOnlyItsConnection, TestGuardStandsBehindTheWebSocket
+//	stops for ever with clients that have a Receive Maximum  TestClientsWithAReceiveMaximumDoNotStopTheServer
+//	loses and reorders what is beyond a Receive Maximum      TestReceiveMaximumIsKept, TestSessionKeepsWhatItsClientHasNotConfirmed
+//	lets one client that does not read stop everybody        TestClientThatDoesNotReadIsCutAndDelaysNobody, TestClientThatConfirmsNothingCostsItsWindowOnly
+//	keeps one with keep-alive 0 that does not read           TestClientThatStopsReadingIsCutInTime
+//	takes the packet ids of both sides for the same          TestPacketIDsOfTheTwoSidesAreTwoThings
+//	sends again in another order                             TestSessionKeepsWhatItsClientHasNotConfirmed, TestSessionOutlivesTheServer
+//	drops what is beyond 8192 messages for an absent client  TestTenThousandEventsWaitForAnAbsentClient
+//	acknowledges what failed, to clients of 3.1.1            TestUnavailableServerAcknowledgesNothing
+//	publishes a last will without asking for rights          TestWillIsADownlinkRequestOrNothing, TestWillOfARevokedKeyIsNotCarriedOut
+//	sends a session's messages after its rights are gone     TestChangedKeyEndsItsSessions, TestRevokedKeyLosesItsStoredSessions
+//	lets clients take over each other, or the id "inline"    TestClientIDIsFreeForEveryCredential
+//	keeps connections that say nothing                       TestSilentConnectionIsClosed, TestSilenceEndsAtEveryDoor, TestCrowdThatSaysNothingKeepsNobodyOut
+//	makes room for any size that a stranger names            TestLargeFirstPacketIsRefusedBeforeThereIsRoomForIt
+//	disconnects at once with a keep-alive of 43691 s         TestKeepAlive
+//	drops publishes with a topic alias                       TestTopicAliasIsRefused
+//	loses or reorders sessions when it is killed             TestCrashRepeatsOnlyWhatWasJustConfirmed, TestCrashDoesNotRepeatWhatAClientOfQoS2Holds
+//	takes WebSockets from pages of any origin                TestPagesOfStrangersCanNotConnect
+//	logs packets with passwords and payloads                 TestLogHoldsNoSecretAndNoPayload
 
 // serves shows that the server is well.
 func serves(t testing.TB, s *Server) {
@@ -151,222 +170,6 @@ func TestReceiveMaximumIsKept(t *testing.T) {
 	}
 }
 
-func TestClientThatDoesNotReadIsCutAndDelaysNobody(t *testing.T) {
-	t.Parallel()
-	w := newWorld()
-	cfg := w.config()
-	cfg.WriteBuffer = 256 << 10
-	s := start(t, cfg)
-	stuck := dial(t, s)
-	stuck.login(t, 4, "stuck", "app1", "all", keepAlive(0))
-	stuck.subscribe(t, "#", 0)
-	healthy := connect(t, s, "healthy", "app1", "all")
-	healthy.subscribe(t, "#", 0)
-	payload := `{"x":"` + strings.Repeat("x", 8000) + `"}`
-	e := event1(0)
-	e.JSON = []byte(payload)
-	for testutil.ToFloat64(s.metrics.ended.WithLabelValues("slow")) == 0 {
-		s.Publish(e)
-		if m := healthy.next(t); m.payload != payload {
-			t.Fatalf("got %d bytes", len(m.payload))
-		}
-	}
-	stuck.ends(t)
-	serves(t, s)
-}
-
-// TestClientThatConfirmsNothingCostsItsWindowOnly has a client that reads nothing for as long as thousands of events come. Nobody else waits for it, what
-// is kept for it is limited, and it gets everything in order once it reads.
-func TestClientThatConfirmsNothingCostsItsWindowOnly(t *testing.T) {
-	t.Parallel()
-	for _, qos := range []byte{1, 2} {
-		cfg := newWorld().config()
-		cfg.WriteBuffer = 256 << 10
-		s := start(t, cfg)
-		stuck, healthy := dial(t, s), connect(t, s, "healthy", "app1", "all")
-		stuck.login(t, 5, "stuck", "app1", "all", receiveMaximum(50))
-		stuck.subscribe(t, "#", qos)
-		healthy.subscribe(t, "#", qos)
-		const events = 3000
-		filler := strings.Repeat("x", 1000)
-		for n := range events {
-			e := event1(n)
-			e.JSON = fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, n, filler)
-			s.Publish(e)
-			if m := healthy.next(t); m.payload != string(e.JSON) {
-				t.Fatalf("%.20s at place %d", m.payload, n)
-			}
-			if used := s.window.used.Load(); used > 300<<10 { // a tenth of all
-				t.Fatalf("%d bytes wait", used)
-			}
-		}
-		for n := 0; n < events; {
-			pk, err := stuck.read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch pk.FixedHeader.Type {
-			case packets.Publish:
-				if want := fmt.Sprintf(`{"n":%d,`, n); !strings.HasPrefix(string(pk.Payload), want) {
-					t.Fatalf("QoS %d: %.20s at place %d", qos, pk.Payload, n)
-				}
-				n++
-				if qos == 1 {
-					stuck.send(t, confirmation(packets.Puback, pk.PacketID))
-				} else {
-					stuck.send(t, confirmation(packets.Pubrec, pk.PacketID))
-				}
-			case packets.Pubrel:
-				stuck.send(t, confirmation(packets.Pubcomp, pk.PacketID))
-			}
-		}
-	}
-}
-
-// hand gives events to the subscribers as the feed does, without the log.
-func hand(t testing.TB, s *Server) func(e messages.LogEntry) {
-	t.Helper()
-	v, ok := s.apps.Load("app1")
-	if !ok {
-		t.Fatal("no application")
-	}
-	app := v.(*application)
-	seq := app.position.Load()
-	return func(e messages.LogEntry) {
-		seq++
-		e.Seq = seq
-		app.mu.Lock()
-		f := app.feed
-		app.mu.Unlock()
-		if behind := app.publish(f, &e); behind != nil {
-			app.wait(behind)
-		}
-	}
-}
-
-func TestClientThatStopsReadingIsCutInTime(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s, stop := unnetworked(t, newWorld().config())
-		defer stop()
-		c := pipe(t, s)
-		c.login(t, 4, "c", "app1", "all", keepAlive(0))
-		c.subscribe(t, "#", 0)
-		began := time.Now()
-		s.Publish(event1(1))
-		for s.doorkeeper.total() > 0 {
-			time.Sleep(time.Second)
-			synctest.Wait()
-		}
-		if took := time.Since(began); took > 11*time.Second {
-			t.Errorf("cut after %v", took)
-		}
-	})
-}
-
-func TestPublishWaitsForSlowClientsWithinItsCredit(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cfg := newWorld().config()
-		cfg.WriteBuffer = 100 << 10
-		s, stop := unnetworked(t, cfg)
-		defer stop()
-		c := pipe(t, s)
-		c.login(t, 4, "c", "app1", "all")
-		c.subscribe(t, "#", 0)
-		e := event1(1)
-		e.JSON = make([]byte, 1000)
-		one := hand(t, s)
-		publish := func(n int) time.Duration {
-			began := time.Now()
-			for range n {
-				one(e)
-			}
-			return time.Since(began)
-		}
-		if d := publish(40); d != 0 {
-			t.Errorf("waited %v for a client that has room", d)
-		}
-		if d := publish(20); d != waitingTime {
-			t.Errorf("waited %v", d)
-		}
-		if d := publish(10); d != 0 {
-			t.Errorf("waited %v without credit", d)
-		}
-		time.Sleep(1100 * time.Millisecond)
-		go func() {
-			time.Sleep(10 * time.Millisecond)
-			for range 70 {
-				_, _ = c.read()
-			}
-		}()
-		if d := publish(1); d != 10*time.Millisecond {
-			t.Errorf("waited %v for a client that read after 10 ms", d)
-		}
-	})
-}
-
-func TestBurstDoesNotCutAClientThatReads(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cfg := newWorld().config()
-		cfg.WriteBuffer = 100 << 10
-		s, stop := unnetworked(t, cfg)
-		defer stop()
-		c := pipe(t, s)
-		c.login(t, 4, "c", "app1", "all")
-		c.subscribe(t, "#", 0)
-		const events = 3000 // thirty times what the buffer holds
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for n := range events {
-				if n%64 == 0 {
-					time.Sleep(promptly / 2) // reads a chunk in half of the time it may take
-				}
-				pk, err := c.read()
-				if err != nil {
-					t.Errorf("event %d: %v", n, err)
-					return
-				}
-				if !strings.HasPrefix(string(pk.Payload), fmt.Sprintf(`{"n":%d}`, n)) {
-					t.Errorf("event %d is %.20s", n, pk.Payload)
-					return
-				}
-			}
-		}()
-		one := hand(t, s)
-		for n := range events {
-			e := event1(n)
-			e.JSON = append(e.JSON, make([]byte, 1000)...)
-			one(e)
-		}
-		<-done
-	})
-}
-
-func TestMemoryOfAllWriteBuffersIsLimited(t *testing.T) {
-	t.Parallel()
-	cfg := newWorld().config()
-	cfg.WriteBuffer = 256 << 10
-	s := start(t, cfg)
-	s.memory.limit = 400 << 10 // less than two clients may have alone
-	for i := range 4 {
-		c := dial(t, s)
-		c.login(t, 4, fmt.Sprint("c", i), "app1", "all")
-		c.subscribe(t, "#", 0)
-	}
-	e := event1(0)
-	e.JSON = make([]byte, 16<<10)
-	for s.doorkeeper.total() > 0 {
-		s.Publish(e)
-		if used := s.memory.used.Load(); used > s.memory.limit+4*fairShare {
-			t.Fatalf("%d bytes wait", used)
-		}
-	}
-	serves(t, s)
-}
-
 func TestClientIDIsFreeForEveryCredential(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())
@@ -405,32 +208,6 @@ func TestTakeOverTellsTheOldConnection(t *testing.T) {
 	if reason := old.ends(t); reason != reasonTakenOver {
 		t.Errorf("reason %#x", reason)
 	}
-}
-
-func TestSilentConnectionIsClosed(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s, stop := unnetworked(t, newWorld().config())
-		defer stop()
-		silent, slow := pipe(t, s), pipe(t, s)
-		hello := encode(t, connectPacket(4, "c", "app1", "all"))
-		began := time.Now()
-		for _, b := range hello { // a byte each second
-			time.Sleep(time.Second)
-			if _, err := slow.Write([]byte{b}); err != nil {
-				break
-			}
-		}
-		silent.ends(t)
-		slow.ends(t)
-		if took := time.Since(began); took > 6*time.Second {
-			t.Errorf("closed after %v", took)
-		}
-		synctest.Wait()
-		if n := s.doorkeeper.total(); n != 0 {
-			t.Errorf("%d connections are left", n)
-		}
-	})
 }
 
 func TestKeepAlive(t *testing.T) {
@@ -507,100 +284,6 @@ func TestPacketsUpToTheLimitAreTaken(t *testing.T) {
 	serves(t, s)
 }
 
-func TestWillIsADownlinkRequestOrNothing(t *testing.T) {
-	t.Parallel()
-	w := newWorld()
-	s := start(t, w.config())
-	will := func(topic string) func(*paho.ClientOptions) {
-		return func(o *paho.ClientOptions) { o.SetWill(topic, push, 1, true) }
-	}
-	for _, c := range []struct{ topic, key string }{
-		{"v3/app2/devices/dev1/down/push", "all"}, {"v3/app1/devices/dev1/up", "all"}, {"v3/app1/devices/+/down/push", "all"}, {"$SYS/x", "all"},
-		{"v3/app1/devices/dev1/down/push", "read"},
-	} {
-		o := pahoOptions(s, "c", "app1", c.key)
-		will(c.topic)(o)
-		if err := wait(paho.NewClient(o).Connect()); err == nil {
-			t.Errorf("will on %s with key %s is taken", c.topic, c.key)
-		}
-	}
-	watcher := connect(t, s, "watcher", "app1", "all")
-	watcher.subscribe(t, "#", 0)
-	connect(t, s, "gone", "app1", "all", will("v3/app1/devices/dev1/down/push")).Disconnect(100)
-	lost := dial(t, s)
-	lost.login(t, 4, "lost", "app1", "write", func(pk *packets.Packet) {
-		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev2/down/replace", []byte(push)
-	})
-	_ = lost.Close()
-	if got := w.next(t); got.device.DeviceID != "dev2" || got.verb != "replace" {
-		t.Errorf("%+v", got)
-	}
-	s.Publish(event1(1))
-	if m := watcher.next(t); m.payload != `{"n":1}` {
-		t.Errorf("subscriber got %+v", m)
-	}
-	if len(w.commands) != 0 {
-		t.Errorf("also %+v", w.next(t))
-	}
-}
-
-func TestWillWaitsForItsDelay(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		s, stop := unnetworked(t, w.config())
-		defer stop()
-		withWill := func(pk *packets.Packet) {
-			keepSession(3600)(pk)
-			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev1/down/push", []byte(push)
-			pk.Connect.WillProperties.WillDelayInterval = 30
-		}
-		for range 2 { // comes back in time, twice
-			c := pipe(t, s)
-			c.login(t, 5, "c", "app1", "all", withWill)
-			_ = c.Close()
-			time.Sleep(20 * time.Second)
-		}
-		if len(w.commands) != 0 {
-			t.Error("the will did not wait")
-		}
-		time.Sleep(11 * time.Second)
-		synctest.Wait()
-		if len(w.commands) != 1 {
-			t.Errorf("%d wills were carried out", len(w.commands))
-		}
-	})
-}
-
-func TestWillOfARevokedKeyIsNotCarriedOut(t *testing.T) {
-	t.Parallel()
-	w := newWorld()
-	s := start(t, w.config())
-	withWill := func(delay uint32) func(*packets.Packet) {
-		return func(pk *packets.Packet) {
-			keepSession(3600)(pk)
-			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev1/down/push", []byte(push)
-			pk.Connect.WillProperties.WillDelayInterval = delay
-		}
-	}
-	here, delayed := dial(t, s), dial(t, s)
-	here.login(t, 5, "here", "app1", "all", withWill(0))
-	delayed.login(t, 5, "delayed", "app1", "all", withWill(3600))
-	_ = delayed.Close()
-	for s.doorkeeper.total() > 1 {
-		time.Sleep(time.Millisecond)
-	}
-	w.setKey("all", nil)
-	s.KeyChanged("id-of-all")
-	here.ends(t)
-	for s.doorkeeper.total() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	if len(w.commands) != 0 {
-		t.Errorf("carried out: %+v", w.next(t))
-	}
-}
-
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	s := start(t, newWorld().config())
@@ -651,58 +334,6 @@ func TestTopicAliasIsRefused(t *testing.T) {
 	serves(t, s)
 }
 
-func TestConnectionsAreLimited(t *testing.T) {
-	t.Parallel()
-	cfg := newWorld().config()
-	cfg.MaxConnections = 8
-	s := start(t, cfg)
-	for range 4 {
-		dial(t, s).login(t, 5, "", "app1", "all")
-	}
-	fifth := dial(t, s)
-	if _, err := fifth.read(); err == nil || err == io.ErrUnexpectedEOF {
-		t.Errorf("the fifth connection of this address: error %v", err)
-	}
-	if n := testutil.ToFloat64(s.metrics.refused.WithLabelValues("max_connections_of_address")); n != 1 {
-		t.Errorf("%v refusals counted", n)
-	}
-}
-
-func TestDoorkeeperCounts(t *testing.T) {
-	t.Parallel()
-	d := newDoorkeeper(10000)
-	var in []*guest
-	enter := func(host, want string) {
-		t.Helper()
-		c := &guest{host: host}
-		if got := d.enter(c); got != want {
-			t.Fatalf("from %s with %d in: %q, want %q", host, len(in), got, want)
-		}
-		if want == "" {
-			in = append(in, c)
-		}
-	}
-	for range maxUnknownPerHost {
-		enter("a", "")
-	}
-	enter("a", "max_not_logged_in_of_address")
-	for range maxUnknown - maxUnknownPerHost {
-		enter("b", "")
-	}
-	enter("c", "max_not_logged_in")
-	d.known(in[0])
-	d.known(in[0])
-	enter("a", "")
-	enter("a", "max_not_logged_in")
-	for _, c := range in {
-		d.leave(c)
-		d.leave(c)
-	}
-	if d.guests != (guests{}) || len(d.hosts) != 0 || len(d.open) != 0 {
-		t.Errorf("left behind: %+v, %d addresses, %d connections", d.guests, len(d.hosts), len(d.open))
-	}
-}
-
 func TestLogHoldsNoSecretAndNoPayload(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -731,44 +362,5 @@ func TestLogHoldsNoSecretAndNoPayload(t *testing.T) {
 		if strings.Contains(w.log.String(), secret) {
 			t.Errorf("the log holds %q:\n%s", secret, w.log)
 		}
-	}
-}
-
-func TestPortInUseIsAnError(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	cfg := newWorld().config()
-	cfg.Listen = l.Addr().String()
-	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestSuspendedServerSendsItsClientsAwayAndKeepsTheirSessions(t *testing.T) {
-	t.Parallel()
-	s := start(t, newWorld().config())
-	c := dial(t, s)
-	c.login(t, 4, "c", "app1", "all", keepSession(0))
-	c.subscribe(t, "#", 1)
-	s.Suspend(true)
-	c.ends(t)
-	for s.doorkeeper.total() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	if _, err := dial(t, s).read(); err == nil {
-		t.Error("a suspended server lets clients in")
-	}
-	s.Publish(event1(1))
-	s.Suspend(false)
-	c = dial(t, s)
-	if ack := c.login(t, 4, "c", "app1", "all", keepSession(0)); !ack.SessionPresent {
-		t.Error("the session is gone")
-	}
-	if pk := c.expect(t, packets.Publish); string(pk.Payload) != `{"n":1}` {
-		t.Errorf("payload %s", pk.Payload)
 	}
 }

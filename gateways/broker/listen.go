@@ -103,7 +103,12 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 			continue
 		}
 		g := newGuest(socket)
-		if reason := s.doorkeeper.enter(g); reason != "" {
+		reason, out := s.doorkeeper.enter(g)
+		if out != nil {
+			s.metrics.ended.WithLabelValues("not_logged_in").Inc()
+			_ = out.Close()
+		}
+		if reason != "" {
 			s.metrics.refused.WithLabelValues(reason).Inc()
 			_ = socket.Close()
 			continue

@@ -296,14 +296,13 @@ func (s *Server) drop(session *session, reason byte) {
 	if c != nil {
 		c.left = true
 	}
-	closed := s.closed
 	s.mu.Unlock()
 	s.release(session)
 	if c != nil {
 		c.leave(reason)
 	}
-	if reason != reasonTakenOver && !closed {
-		s.background.Go(func() { s.eraseDropped(session) })
+	if reason != reasonTakenOver {
+		s.inBackground(func(context.Context) { s.eraseDropped(session) })
 	}
 }
 

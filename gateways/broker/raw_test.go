@@ -42,7 +42,7 @@ func pipe(t testing.TB, s *Server) *raw {
 	t.Helper()
 	client, server := net.Pipe()
 	g := newGuest(server)
-	if refused := s.doorkeeper.enter(g); refused != "" {
+	if refused, _ := s.doorkeeper.enter(g); refused != "" {
 		t.Fatal("refused:", refused)
 	}
 	s.running.Go(func() { s.serve(server, g) })

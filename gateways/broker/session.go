@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"maps"
 	"slices"
 	"sync"
 )
@@ -9,8 +8,6 @@ import (
 const (
 	// maxWindow is how many messages of QoS 1 and 2 may be on the way to a client and not confirmed, if it allows so many itself.
 	maxWindow = 1024
-	// maxWindowOfAll limits the bytes of events that are on the way to all clients. Who has none on the way may always have one.
-	maxWindowOfAll = 512 << 20
 	// maxSubscriptions of one session, and maxFilterBytes of their filters all together: they must fit into one document.
 	maxSubscriptions = 10000
 	maxFilterBytes   = 300 << 10
@@ -186,8 +183,7 @@ type ownFilters struct {
 
 func collectFilters(all map[string]*subscription) (o ownFilters) {
 	o.byDevice = map[string][]*subscription{}
-	for _, text := range slices.Sorted(maps.Keys(all)) {
-		sub := all[text]
+	for _, sub := range all {
 		if sub.shared != "" {
 			continue
 		}

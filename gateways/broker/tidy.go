@@ -84,6 +84,9 @@ func (s *Server) saveAll(sessions []*session) {
 
 func (s *Server) saveOne(session *session) {
 	if session.connection() == nil || !session.stored.durable.Load() {
+		session.mu.Lock()
+		session.dirty = false
+		session.mu.Unlock()
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)

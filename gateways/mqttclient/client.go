@@ -151,7 +151,7 @@ func (c *Client) delay(n int) time.Duration {
 }
 
 // Connection says how the connection is doing.
-func (c *Client) Connection() messages.Connection { return c.tracker.State() }
+func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
 
 func (c *Client) setConnection(conn *connection) {
 	c.mu.Lock()

@@ -218,7 +218,7 @@ func (c *Client) notify() {
 }
 
 // Connection says how the connection is doing.
-func (c *Client) Connection() messages.Connection { return c.tracker.State() }
+func (c *Client) Connection() messages.ConnectionState { return c.tracker.State() }
 
 // connected waits for the connection. alive ends when it breaks.
 func (c *Client) connected(ctx context.Context) (nc *nats.Conn, alive context.Context, err error) {

@@ -40,10 +40,14 @@ func application(rights ...messages.Right) access {
 			return err
 		}
 		if !c.access.Admin && c.access.ApplicationID != c.app() {
-			return messages.Errorf(messages.CodeForbidden, "no_application_rights", "the API key has no rights on application %q: use a key of that application", shorten(c.app()))
+			return noApplicationRights(c.app())
 		}
 		return c.needs(rights...)
 	}
+}
+
+func noApplicationRights(app string) error {
+	return messages.Errorf(messages.CodeForbidden, "no_application_rights", "the API key has no rights on application %q: use a key of that application", shorten(app))
 }
 
 // needs refuses a key that lacks one of rights on the application of the path, and names it.

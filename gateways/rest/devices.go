@@ -24,13 +24,42 @@ func (l *locks) application(id string) *sync.RWMutex {
 	return &l.applications[maphash.String(l.seed, id)%uint64(len(l.applications))]
 }
 
+func (l *locks) stripe(id messages.DeviceID) int {
+	return int(maphash.String(l.seed, id.UID()) % uint64(len(l.devices)))
+}
+
 func (l *locks) lock(id messages.DeviceID) (unlock func()) {
-	app, device := l.application(id.ApplicationID), &l.devices[maphash.String(l.seed, id.UID())%uint64(len(l.devices))]
+	app, device := l.application(id.ApplicationID), &l.devices[l.stripe(id)]
 	app.RLock()
 	device.Lock()
 	return func() {
 		device.Unlock()
 		app.RUnlock()
+	}
+}
+
+// lockBoth locks two devices of different applications, always in one order.
+func (l *locks) lockBoth(a, b messages.DeviceID) (unlock func()) {
+	stripe := func(id messages.DeviceID) uint64 { return maphash.String(l.seed, id.UID()) % uint64(len(l.devices)) }
+	apps := []*sync.RWMutex{l.application(a.ApplicationID), l.application(b.ApplicationID)}
+	if a.ApplicationID > b.ApplicationID {
+		slices.Reverse(apps)
+	}
+	apps = slices.Compact(apps)
+	devices := slices.Compact(slices.Sorted(slices.Values([]uint64{stripe(a), stripe(b)})))
+	for _, app := range apps {
+		app.RLock()
+	}
+	for _, i := range devices {
+		l.devices[i].Lock()
+	}
+	return func() {
+		for _, i := range devices {
+			l.devices[i].Unlock()
+		}
+		for _, app := range apps {
+			app.RUnlock()
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type download struct {
 	buffer bytes.Buffer
 	gzip   *gzip.Writer
 	whole  bool
+	paged  bool // a token may follow
 	sent   bool // the header is on its way: an error can't change the status any more
 }
 
@@ -59,7 +60,7 @@ func (d *download) flush() error {
 func (d *download) send() error {
 	if !d.sent {
 		d.sent = true
-		if !d.whole {
+		if d.paged && !d.whole {
 			d.c.Response().Header().Set("Trailer", continuationHeader)
 		}
 		d.c.Response().WriteHeader(http.StatusOK)

@@ -44,7 +44,7 @@ func (s *Server) decodeUplink(c *call) error {
 	up := req.Uplink
 	up.DecodedPayload, up.DecodedPayloadWarnings, up.DecodeError, up.NormalizedPayload, up.NormalizedPayloadWarnings = nil, nil, "", nil, nil
 	if f.Kind != messages.FormatterNone {
-		out, err := s.cfg.Formatters.DecodeUplink(c.ctx(), f, messages.DecodeInput{Bytes: up.FRMPayload, FPort: uint8(up.FPort), RecvTime: receivedAt(up.ReceivedAt)})
+		out, err := s.cfg.Formatters.DecodeUplink(c.ctx(), f, s.uplinkInput(c, req))
 		if err != nil {
 			return formatterFailed("decode_uplink", err)
 		}
@@ -61,6 +61,31 @@ func receivedAt(t *time.Time) time.Time {
 	return *t
 }
 
+// uplinkInput is what the decoder would be told of the uplink.
+func (s *Server) uplinkInput(c *call, req formatterTest) messages.DecodeInput {
+	up := req.Uplink
+	in := messages.DecodeInput{Bytes: up.FRMPayload, FPort: uint8(up.FPort), FCnt: uint32(up.FCnt), RecvTime: receivedAt(up.ReceivedAt), FormatterDevice: s.testedDevice(c, req)}
+	if len(up.RxMetadata) > 0 {
+		in.RSSI, in.SNR = &up.RxMetadata[0].RSSI, &up.RxMetadata[0].SNR
+	}
+	return in
+}
+
+// testedDevice is what the formatter would be told of the device. It need not exist. The version ids of the body win over its own.
+func (s *Server) testedDevice(c *call, req formatterTest) messages.FormatterDevice {
+	out := messages.FormatterDevice{Device: c.device()}
+	if dev, err := s.cfg.Registry.Device(c.ctx(), c.device()); err == nil {
+		out.Attributes, out.VersionIDs = dev.Attributes, (*messages.VersionIDs)(dev.VersionIDs)
+		if dev.IDs.DevEUI != nil {
+			out.DevEUI = *dev.IDs.DevEUI
+		}
+	}
+	if req.VersionIDs != nil {
+		out.VersionIDs = (*messages.VersionIDs)(req.VersionIDs)
+	}
+	return out
+}
+
 func (s *Server) encodeDownlink(c *call) error {
 	req, f, err := s.downlinkTest(c)
 	if err != nil {
@@ -71,7 +96,7 @@ func (s *Server) encodeDownlink(c *call) error {
 		return messages.Invalid("decoded_payload", "downlink.decoded_payload: want an object for the encoder")
 	}
 	if f.Kind != messages.FormatterNone {
-		out, err := s.cfg.Formatters.EncodeDownlink(c.ctx(), f, messages.EncodeInput{Data: down.DecodedPayload, FPort: uint8(down.FPort)})
+		out, err := s.cfg.Formatters.EncodeDownlink(c.ctx(), f, messages.EncodeInput{Data: down.DecodedPayload, FPort: uint8(down.FPort), FormatterDevice: s.testedDevice(c, req)})
 		if err != nil {
 			return formatterFailed("encode_downlink", err)
 		}
@@ -88,7 +113,7 @@ func (s *Server) decodeDownlink(c *call) error {
 	down := req.Downlink
 	down.DecodedPayload, down.DecodedPayloadWarnings = nil, nil
 	if f.Kind != messages.FormatterNone {
-		out, err := s.cfg.Formatters.DecodeDownlink(c.ctx(), f, messages.DecodeInput{Bytes: down.FRMPayload, FPort: uint8(down.FPort), RecvTime: time.Now()})
+		out, err := s.cfg.Formatters.DecodeDownlink(c.ctx(), f, messages.DecodeInput{Bytes: down.FRMPayload, FPort: uint8(down.FPort), RecvTime: time.Now(), FormatterDevice: s.testedDevice(c, req)})
 		if err != nil {
 			return formatterFailed("decode_downlink", err)
 		}
@@ -125,8 +150,8 @@ func (s *Server) testedFormatter(c *call, req formatterTest, up bool) (messages.
 	case "":
 		return s.deviceFormatter(c, up)
 	}
-	return messages.Formatter{}, messages.Invalid("formatter_not_configured", "formatter %q is not supported: use one of %s, %s, %s, %s", shorten(string(req.Formatter)),
-		messages.FormatterJavaScript, messages.FormatterLua, messages.FormatterCayenneLPP, messages.FormatterNone)
+	return messages.Formatter{}, messages.Invalid("formatter_not_configured", "formatter %q is not supported: use one of %s, %s, %s, %s, %s", shorten(string(req.Formatter)),
+		messages.FormatterJavaScript, messages.FormatterLua, messages.FormatterCayenneLPP, messages.FormatterRepository, messages.FormatterNone)
 }
 
 // deviceFormatter is what the device's messages go through: its own formatters if it has any, else those of the application.

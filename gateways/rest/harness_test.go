@@ -90,7 +90,7 @@ func (f *fakeDevices) QueueDownlinks(_ context.Context, id messages.DeviceID, it
 	items = slices.Clone(items)
 	for i := range items {
 		f.made++
-		items[i].ID = "item" + strconv.Itoa(f.made)
+		items[i].ID = "ITEM" + strconv.Itoa(f.made) // ids of the server are ULIDs, in upper case
 	}
 	return items, f.push(method, id, items, replace)
 }
@@ -192,6 +192,23 @@ func (f *fakeDevices) DeleteDevice(_ context.Context, id messages.DeviceID) erro
 	return err
 }
 
+func (f *fakeDevices) MoveDevice(_ context.Context, from, to messages.DeviceID, register func() error) error {
+	leave, err := f.enter("move", from)
+	leave()
+	if err != nil {
+		return err
+	}
+	if err := register(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.states[to], f.queues[to] = f.states[from], f.queues[from]
+	delete(f.states, from)
+	delete(f.queues, from)
+	return nil
+}
+
 func (f *fakeDevices) SimulateUplink(_ context.Context, id messages.DeviceID, up v3.ApplicationUp) error {
 	leave, err := f.enter("simulate", id)
 	defer leave()
@@ -276,6 +293,7 @@ type door struct {
 	testing.TB
 	server   *Server
 	registry *registry.Registry
+	store    *memory.Store
 	devices  *fakeDevices
 	log      *logBuffer
 	key      string
@@ -284,7 +302,8 @@ type door struct {
 func newDoor(t testing.TB, change ...func(*Config)) *door {
 	t.Helper()
 	log := &logBuffer{}
-	reg, err := registry.Open(t.Context(), memory.New(), registry.Config{})
+	store := memory.New()
+	reg, err := registry.Open(t.Context(), store, registry.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +313,7 @@ func newDoor(t testing.TB, change ...func(*Config)) *door {
 	devices := &fakeDevices{registry: reg, states: map[messages.DeviceID]v3.EndDevice{}, queues: map[messages.DeviceID][]messages.Downlink{}, failNext: map[string]error{}}
 	cfg := Config{
 		Listen: "127.0.0.1:0", PublicURL: "https://lora.example.com/", MQTTAddress: "lora.example.com:1883", Version: "1.2.3",
-		Registry: reg, Devices: devices, Formatters: fakeFormatters{},
+		Registry: reg, Devices: devices, Formatters: fakeFormatters{}, EventLog: store, Watch: reg.Watch, Origin: "node1",
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
@@ -304,7 +323,7 @@ func newDoor(t testing.TB, change ...func(*Config)) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &door{TB: t, server: s, registry: reg, devices: devices, log: log, key: adminKey}
+	return &door{TB: t, server: s, registry: reg, store: store, devices: devices, log: log, key: adminKey}
 }
 
 // with gives the same door for another key.
@@ -347,7 +366,9 @@ func (d *door) do(method, path string, body any) reply {
 func (d *door) send(req *http.Request) reply {
 	rec := httptest.NewRecorder()
 	d.server.echo.ServeHTTP(rec, req)
-	return reply{d, req.Method + " " + req.URL.Path, rec.Code, rec.Header(), rec.Body.String()}
+	got := reply{d, req.Method + " " + req.URL.Path, rec.Code, rec.Header(), rec.Body.String()}
+	answers.check(d, got)
+	return got
 }
 
 // is checks the status.

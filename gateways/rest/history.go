@@ -267,6 +267,7 @@ func (s *Server) readHistory(c *call) error {
 		mime, separator = "text/event-stream", "\n\n"
 	}
 	out := newDownload(c, mime, r.limit > 0 && r.limit <= historyPage)
+	out.paged = true
 	defer out.close()
 	token, err := s.each(c.ctx(), r, func(entries []messages.LogEntry) error {
 		for _, e := range entries {

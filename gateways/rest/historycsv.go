@@ -34,6 +34,7 @@ func (s *Server) historyCSV(c *call, r historyRequest) error {
 	}
 	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+name+`.csv"`)
 	out := newDownload(c, "text/csv; charset=utf-8", r.limit > 0 && r.limit <= historyPage)
+	out.paged = true
 	defer out.close()
 	t := historyTable{csv: csv.NewWriter(&out.buffer)}
 	token, err := s.each(c.ctx(), r, func(entries []messages.LogEntry) error {

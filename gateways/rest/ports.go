@@ -15,6 +15,7 @@ type Registry interface {
 	EndDevices
 	Integrations
 	RadioGateways
+	Claims
 	Activations
 }
 
@@ -75,6 +76,7 @@ type RadioGateways interface {
 
 // Devices reaches the device actors. A nil error means that the effect is durable.
 type Devices interface {
+	DeviceMover
 	DownlinkQueue
 	PushDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error
 	ReplaceDownlinks(ctx context.Context, id messages.DeviceID, items []messages.Downlink) error

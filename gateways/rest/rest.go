@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -47,6 +48,10 @@ type Config struct {
 	Devices    Devices
 	Formatters Formatters
 	History    History // nil: the storage paths are refused
+	Fleet      Fleet   // nil: import and export are refused
+
+	// DeviceRepository has the brands, models and codecs of devices; nil if there is none.
+	DeviceRepository DeviceRepository
 
 	// CheckWebhook and CheckPubSub say what is wrong with an integration before it is stored.
 	CheckWebhook func(v3.Webhook) error
@@ -68,6 +73,11 @@ type Config struct {
 	Cluster func(context.Context) messages.ClusterStatus
 	Input   v3.Input // how wrong input is taken
 	NetID   [3]byte  // of the network
+	// EventLog is what the event stream reads, Watch tells it of changes: it calls fn, which does not block, after each write of the registry until cancel
+	// is called. Origin names this node in events.
+	EventLog EventLog
+	Watch    func(fn func(messages.Change)) (cancel func())
+	Origin   string
 	// DevAddrs gives the addresses of a device's sessions, from memory.
 	DevAddrs func(messages.DeviceID) []messages.DevAddr
 	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
@@ -87,6 +97,12 @@ type Server struct {
 	metrics  *metrics
 	attempts *attempts
 	locks    locks
+
+	openAPI    openAPI
+	streams    atomic.Int64
+	heartbeat  time.Duration // of event streams
+	closing    context.Context
+	endStreams context.CancelFunc
 
 	echo     *echo.Echo
 	http     *http.Server
@@ -128,8 +144,9 @@ func newServer(cfg Config) (*Server, error) {
 	setDefaults(&cfg)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("component", "rest"), metrics: newMetrics(cfg.Registerer), attempts: newAttempts(time.Now),
-		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}),
+		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}), heartbeat: eventHeartbeat,
 	}
+	s.closing, s.endStreams = context.WithCancel(context.Background())
 	s.echo = echo.New()
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be made up
 	s.echo.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
@@ -173,6 +190,12 @@ func setDefaults(cfg *Config) {
 	if cfg.DeleteApplicationData == nil {
 		cfg.DeleteApplicationData = func(context.Context, string) error { return nil }
 	}
+	if cfg.EventLog == nil {
+		cfg.EventLog = emptyLog{}
+	}
+	if cfg.Watch == nil {
+		cfg.Watch = func(func(messages.Change)) func() { return func() {} }
+	}
 	if cfg.DevAddrs == nil {
 		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
 	}
@@ -197,6 +220,7 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Close stops taking requests and waits for those that run, until ctx ends; then it breaks them off. It may be called again.
 func (s *Server) Close(ctx context.Context) error {
 	s.once.Do(func() {
+		s.endStreams()
 		if s.closeErr = s.http.Shutdown(ctx); s.closeErr != nil {
 			_ = s.http.Close()
 		}

@@ -33,8 +33,26 @@ var (
 func routes() []route {
 	all := serverRoutes()
 	for _, part := range [][]route{
-		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), templateRoutes(), deliveryRoutes(), gatewayRoutes(),
-		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(), activationRoutes(), historyRoutes(),
+		applicationRoutes(),
+		deviceRoutes(),
+		trafficRoutes(),
+		integrationRoutes(),
+		signingRoutes(),
+		templateRoutes(),
+		deliveryRoutes(),
+		gatewayRoutes(),
+		searchRoutes(),
+		batchRoutes(),
+		accountRoutes(),
+		activationRoutes(),
+		networkRoutes(),
+		unavailableRoutes(),
+		eventRoutes(),
+		qrCodeRoutes(),
+		claimRoutes(),
+		historyRoutes(),
+		deviceRepositoryRoutes(),
+		fleetRoutes(),
 	} {
 		for _, r := range part {
 			r.path = prefix + r.path
@@ -52,6 +70,7 @@ func serverRoutes() []route {
 		{http.MethodGet, "/readyz", public, (*Server).ready},
 		{http.MethodHead, "/readyz", public, (*Server).ready},
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
+		{http.MethodGet, prefix + "/openapi.json", public, (*Server).describe},
 		{http.MethodGet, prefix + "/cluster", admin("cluster"), (*Server).cluster},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
 	}

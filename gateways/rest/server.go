@@ -46,7 +46,7 @@ type hintBody struct {
 
 const hintPage = `<!doctype html><html lang="en"><meta charset="utf-8"><title>Lorikeet</title>
 <h1>Lorikeet</h1><p>A LoRaWAN server. Its API is that of The Things Stack v3, under <code>/api/v3</code>; send
-<code>Authorization: Bearer NNSXS.….…</code>.</p><ul><li><a href="/healthz">/healthz</a><li><a href="/readyz">/readyz</a><li><a href="/metrics">/metrics</a></ul></html>
+<code>Authorization: Bearer NNSXS.….…</code>.</p><ul><li><a href="/api/v3/openapi.json">/api/v3/openapi.json</a><li><a href="/healthz">/healthz</a><li><a href="/readyz">/readyz</a><li><a href="/metrics">/metrics</a></ul></html>
 `
 
 func (s *Server) hint(c *call) error {
@@ -55,7 +55,7 @@ func (s *Server) hint(c *call) error {
 		return c.HTML(http.StatusOK, hintPage)
 	}
 	return c.JSON(http.StatusOK, hintBody{
-		Name: "Lorikeet", Version: s.cfg.Version, API: s.cfg.PublicURL + prefix, See: []string{prefix + "/applications", "/healthz", "/readyz", "/metrics"},
+		Name: "Lorikeet", Version: s.cfg.Version, API: s.cfg.PublicURL + prefix, See: []string{prefix + "/openapi.json", prefix + "/applications", "/healthz", "/readyz", "/metrics"},
 	})
 }
 

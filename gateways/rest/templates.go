@@ -95,7 +95,7 @@ func (s *Server) fillTemplate(c *call, change func(*v3.Webhook) error, id string
 	if err := change(&w); err != nil {
 		return nil, undo, err
 	}
-	ids, err := templateOf(w)
+	ids, err := webhookTemplate(w)
 	if err != nil || ids.TemplateID == "" {
 		return nil, undo, err
 	}
@@ -107,7 +107,7 @@ func (s *Server) fillTemplate(c *call, change func(*v3.Webhook) error, id string
 	return &hook, undo, err
 }
 
-func templateOf(w v3.Webhook) (ids v3.TemplateIDs, err error) {
+func webhookTemplate(w v3.Webhook) (ids v3.TemplateIDs, err error) {
 	if len(w.TemplateIDs) == 0 {
 		return ids, nil
 	}

@@ -13,14 +13,14 @@ func TestDownlinkQueue(t *testing.T) {
 	t.Parallel()
 	d := newDeviceDoor(t)
 	const path = "/as/applications/app1/devices/abp1/down"
-	if got := d.do("POST", path+"/push", `{"downlinks":[{"fPort":15,"frmPayload":"vu8","priority":"NORMAL","confirmed":true,"correlation_ids":["my-id-1"],"confirmedRetry":{"maxAttempts":3}}]}`).is(200); strings.TrimSpace(got.Body) != `{"downlinks":[{"id":"item1"}]}` {
+	if got := d.do("POST", path+"/push", `{"downlinks":[{"fPort":15,"frmPayload":"vu8","priority":"NORMAL","confirmed":true,"correlation_ids":["my-id-1"],"confirmedRetry":{"maxAttempts":3}}]}`).is(200); strings.TrimSpace(got.Body) != `{"downlinks":[{"id":"ITEM1"}]}` {
 		t.Error(got.Body)
 	}
 	d.do("POST", path+"/push", `{"end_device_ids":{"device_id":"other"},"downlinks":[{"f_port":2,"frm_payload":"AA=="}]}`).is(200) // the path wins
 	d.do("GET", path, nil).is(200).has("downlinks",
-		`[{"confirmed":true,"confirmed_retry":{"max_attempts":3},"correlation_ids":["my-id-1"],"f_port":15,"frm_payload":"vu8=","id":"item1","priority":"NORMAL"},{"f_port":2,"frm_payload":"AA==","id":"item2"}]`)
+		`[{"confirmed":true,"confirmed_retry":{"max_attempts":3},"correlation_ids":["my-id-1"],"f_port":15,"frm_payload":"vu8=","id":"ITEM1","priority":"NORMAL"},{"f_port":2,"frm_payload":"AA==","id":"ITEM2"}]`)
 	d.do("POST", path+"/replace", `{"downlinks":[{"f_port":3}]}`).is(200)
-	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"item3"}]`)
+	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"ITEM3"}]`)
 	if got := d.do("POST", path+"/replace", `{"downlinks":[]}`).is(200); strings.TrimSpace(got.Body) != "{}" {
 		t.Error(got.Body)
 	}
@@ -55,18 +55,18 @@ func TestDownlinksAreCancelled(t *testing.T) {
 	d := newDeviceDoor(t)
 	const path = "/as/applications/app1/devices/abp1/down"
 	d.do("POST", path+"/push", `{"downlinks":[{"f_port":1},{"f_port":2},{"f_port":3}]}`).is(200)
-	d.do("DELETE", path+"/item2", nil).is(200)
-	d.do("DELETE", path+"/item2", nil).fails(404, "downlink_not_found")
-	got := d.do("POST", path+"/cancel", `{"ids":["item1","item2","item1"]}`).is(200).has("cancelled", `["item1"]`)
-	if !strings.Contains(got.Body, `"refused":[{"id":"item2","error":{`) || !strings.Contains(got.Body, "downlink_not_found") {
+	d.do("DELETE", path+"/ITEM2", nil).is(200)
+	d.do("DELETE", path+"/ITEM2", nil).fails(404, "downlink_not_found")
+	got := d.do("POST", path+"/cancel", `{"ids":["ITEM1","ITEM2","ITEM1"]}`).is(200).has("cancelled", `["ITEM1"]`)
+	if !strings.Contains(got.Body, `"refused":[{"id":"ITEM2","error":{`) || !strings.Contains(got.Body, "downlink_not_found") {
 		t.Error(got.Body)
 	}
-	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"item3"}]`)
+	d.do("GET", path, nil).is(200).has("downlinks", `[{"f_port":3,"id":"ITEM3"}]`)
 	d.do("POST", path+"/cancel", `{"ids":[]}`).fails(400, "no_ids")
 	d.do("POST", path+"/cancel", `{"ids":["`+strings.Repeat(`","`, 1000)+`"]}`).fails(400, "too_many_ids")
 	d.do("POST", path+"/cancel", `{"ids":7}`).fails(400, "decode_body")
-	d.with(d.keyFor("app1", messages.RightApplicationTrafficRead)).do("DELETE", path+"/item3", nil).fails(403, "insufficient_application_rights")
-	d.do("DELETE", "/as/applications/app1/devices/dev9/down/item1", nil).fails(404, "device_not_found")
+	d.with(d.keyFor("app1", messages.RightApplicationTrafficRead)).do("DELETE", path+"/ITEM3", nil).fails(403, "insufficient_application_rights")
+	d.do("DELETE", "/as/applications/app1/devices/dev9/down/ITEM1", nil).fails(404, "device_not_found")
 }
 
 func TestAnswerSaysWhatClassBAndCItemsWaitFor(t *testing.T) {
@@ -154,7 +154,7 @@ func TestWrongDownlinksAreRefusedUnlessTheServerIsLenient(t *testing.T) {
 			got.is(200)
 		}
 		if mode != nil {
-			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef","id":"item1"}]`)
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef","id":"ITEM1"}]`)
 			d.do("POST", replace, `{}`).is(200)
 			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", "")
 		}

@@ -7,6 +7,19 @@ import (
 	"lorikeet/messages"
 )
 
+// unavailableOperations describes them as what they are.
+func unavailableOperations() map[string]operation {
+	out := map[string]operation{}
+	for _, r := range unavailableRoutes() {
+		out[r.name()] = operation{summary: "Not available: lists nothing or answers 501.", answer: listOfNothing}
+	}
+	return out
+}
+
+func listOfNothing(*schemas) any {
+	return tree{"type": "object", "additionalProperties": tree{"type": "array", "maxItems": 0}}
+}
+
 // unavailableRoutes are paths of The Things Stack that clients may try and that do nothing here. They say so, in place of "no such path".
 func unavailableRoutes() []route {
 	const (

@@ -117,6 +117,7 @@ type EndDevice struct {
 	ClaimAuthenticationCode  json.RawMessage     `json:"claim_authentication_code,omitempty"`
 	LoRaAllianceProfileIDs   json.RawMessage     `json:"lora_alliance_profile_ids,omitempty"`
 	Picture                  json.RawMessage     `json:"picture,omitempty"`
+	ClaimedFrom              *EndDeviceIDs       `json:"claimed_from,omitempty"` // additive, output only: what the device was before it was claimed
 
 	// NS
 	FrequencyPlanID   string       `json:"frequency_plan_id,omitempty"`
@@ -179,6 +180,13 @@ type Application struct {
 type Link struct {
 	DefaultFormatters *Formatters `json:"default_formatters,omitempty"`
 	SkipPayloadCrypto bool        `json:"skip_payload_crypto,omitempty"`
+	Retention         *Retention  `json:"retention,omitempty"` // additive
+}
+
+// Retention is how long the events of an application are kept, within what the server keeps. Zero values set no limit.
+type Retention struct {
+	MaxAge    Duration `json:"max_age,omitempty"`
+	MaxEvents Uint64   `json:"max_events,omitempty"`
 }
 
 // APIKey as REST shows it. Key is set only in the answer to its creation.

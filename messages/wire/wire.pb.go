@@ -623,31 +623,32 @@ func (x *Location) GetSource() string {
 }
 
 type RxMetadata struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	GatewayId            string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
-	GatewayEui           []byte                 `protobuf:"bytes,2,opt,name=gateway_eui,json=gatewayEui,proto3" json:"gateway_eui,omitempty"`
-	AntennaIndex         uint32                 `protobuf:"varint,3,opt,name=antenna_index,json=antennaIndex,proto3" json:"antenna_index,omitempty"`
-	Time                 int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`                      // Unix ns; 0: none
-	GpsTime              int64                  `protobuf:"varint,5,opt,name=gps_time,json=gpsTime,proto3" json:"gps_time,omitempty"` // Unix ns; 0: none
-	Timestamp            uint32                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	FineTimestamp        *uint64                `protobuf:"varint,7,opt,name=fine_timestamp,json=fineTimestamp,proto3,oneof" json:"fine_timestamp,omitempty"`
-	EncryptedFineTime    []byte                 `protobuf:"bytes,8,opt,name=encrypted_fine_time,json=encryptedFineTime,proto3" json:"encrypted_fine_time,omitempty"`
-	EncryptedFineTimeKey string                 `protobuf:"bytes,9,opt,name=encrypted_fine_time_key,json=encryptedFineTimeKey,proto3" json:"encrypted_fine_time_key,omitempty"`
-	Rssi                 float32                `protobuf:"fixed32,10,opt,name=rssi,proto3" json:"rssi,omitempty"`
-	ChannelRssi          float32                `protobuf:"fixed32,11,opt,name=channel_rssi,json=channelRssi,proto3" json:"channel_rssi,omitempty"`
-	SignalRssi           *float32               `protobuf:"fixed32,12,opt,name=signal_rssi,json=signalRssi,proto3,oneof" json:"signal_rssi,omitempty"`
-	Snr                  float32                `protobuf:"fixed32,13,opt,name=snr,proto3" json:"snr,omitempty"`
-	FrequencyOffset      int64                  `protobuf:"varint,14,opt,name=frequency_offset,json=frequencyOffset,proto3" json:"frequency_offset,omitempty"`
-	HoppingWidth         uint32                 `protobuf:"varint,15,opt,name=hopping_width,json=hoppingWidth,proto3" json:"hopping_width,omitempty"`
-	ChannelIndex         uint32                 `protobuf:"varint,16,opt,name=channel_index,json=channelIndex,proto3" json:"channel_index,omitempty"`
-	Location             *Location              `protobuf:"bytes,17,opt,name=location,proto3" json:"location,omitempty"`
-	ReceivedAt           int64                  `protobuf:"varint,18,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"` // Unix ns
-	UplinkToken          []byte                 `protobuf:"bytes,19,opt,name=uplink_token,json=uplinkToken,proto3" json:"uplink_token,omitempty"`
-	Board                uint32                 `protobuf:"varint,20,opt,name=board,proto3" json:"board,omitempty"`
-	RfChain              uint32                 `protobuf:"varint,21,opt,name=rf_chain,json=rfChain,proto3" json:"rf_chain,omitempty"`
-	Node                 string                 `protobuf:"bytes,22,opt,name=node,proto3" json:"node,omitempty"` // the node that has the radio gateway
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	GatewayId             string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	GatewayEui            []byte                 `protobuf:"bytes,2,opt,name=gateway_eui,json=gatewayEui,proto3" json:"gateway_eui,omitempty"`
+	AntennaIndex          uint32                 `protobuf:"varint,3,opt,name=antenna_index,json=antennaIndex,proto3" json:"antenna_index,omitempty"`
+	Time                  int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`                      // Unix ns; 0: none
+	GpsTime               int64                  `protobuf:"varint,5,opt,name=gps_time,json=gpsTime,proto3" json:"gps_time,omitempty"` // Unix ns; 0: none
+	Timestamp             uint32                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	FineTimestamp         *uint64                `protobuf:"varint,7,opt,name=fine_timestamp,json=fineTimestamp,proto3,oneof" json:"fine_timestamp,omitempty"`
+	EncryptedFineTime     []byte                 `protobuf:"bytes,8,opt,name=encrypted_fine_time,json=encryptedFineTime,proto3" json:"encrypted_fine_time,omitempty"`
+	EncryptedFineTimeKey  string                 `protobuf:"bytes,9,opt,name=encrypted_fine_time_key,json=encryptedFineTimeKey,proto3" json:"encrypted_fine_time_key,omitempty"`
+	Rssi                  float32                `protobuf:"fixed32,10,opt,name=rssi,proto3" json:"rssi,omitempty"`
+	ChannelRssi           float32                `protobuf:"fixed32,11,opt,name=channel_rssi,json=channelRssi,proto3" json:"channel_rssi,omitempty"`
+	SignalRssi            *float32               `protobuf:"fixed32,12,opt,name=signal_rssi,json=signalRssi,proto3,oneof" json:"signal_rssi,omitempty"`
+	Snr                   float32                `protobuf:"fixed32,13,opt,name=snr,proto3" json:"snr,omitempty"`
+	FrequencyOffset       int64                  `protobuf:"varint,14,opt,name=frequency_offset,json=frequencyOffset,proto3" json:"frequency_offset,omitempty"`
+	HoppingWidth          uint32                 `protobuf:"varint,15,opt,name=hopping_width,json=hoppingWidth,proto3" json:"hopping_width,omitempty"`
+	ChannelIndex          uint32                 `protobuf:"varint,16,opt,name=channel_index,json=channelIndex,proto3" json:"channel_index,omitempty"`
+	Location              *Location              `protobuf:"bytes,17,opt,name=location,proto3" json:"location,omitempty"`
+	ReceivedAt            int64                  `protobuf:"varint,18,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"` // Unix ns
+	UplinkToken           []byte                 `protobuf:"bytes,19,opt,name=uplink_token,json=uplinkToken,proto3" json:"uplink_token,omitempty"`
+	Board                 uint32                 `protobuf:"varint,20,opt,name=board,proto3" json:"board,omitempty"`
+	RfChain               uint32                 `protobuf:"varint,21,opt,name=rf_chain,json=rfChain,proto3" json:"rf_chain,omitempty"`
+	Node                  string                 `protobuf:"bytes,22,opt,name=node,proto3" json:"node,omitempty"` // the node that has the radio gateway
+	RssiStandardDeviation float32                `protobuf:"fixed32,23,opt,name=rssi_standard_deviation,json=rssiStandardDeviation,proto3" json:"rssi_standard_deviation,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *RxMetadata) Reset() {
@@ -832,6 +833,13 @@ func (x *RxMetadata) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *RxMetadata) GetRssiStandardDeviation() float32 {
+	if x != nil {
+		return x.RssiStandardDeviation
+	}
+	return 0
 }
 
 // Transmit is a class A answer that the receiving node's radio gateways are to send: the body of kind "transmit".
@@ -1660,7 +1668,7 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\tlongitude\x18\x02 \x01(\x01R\tlongitude\x12\x1a\n" +
 	"\baltitude\x18\x03 \x01(\x05R\baltitude\x12\x1a\n" +
 	"\baccuracy\x18\x04 \x01(\x05R\baccuracy\x12\x16\n" +
-	"\x06source\x18\x05 \x01(\tR\x06source\"\x96\x06\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\"\xce\x06\n" +
 	"\n" +
 	"RxMetadata\x12\x1d\n" +
 	"\n" +
@@ -1689,7 +1697,8 @@ const file_messages_wire_wire_proto_rawDesc = "" +
 	"\fuplink_token\x18\x13 \x01(\fR\vuplinkToken\x12\x14\n" +
 	"\x05board\x18\x14 \x01(\rR\x05board\x12\x19\n" +
 	"\brf_chain\x18\x15 \x01(\rR\arfChain\x12\x12\n" +
-	"\x04node\x18\x16 \x01(\tR\x04nodeB\x11\n" +
+	"\x04node\x18\x16 \x01(\tR\x04node\x126\n" +
+	"\x17rssi_standard_deviation\x18\x17 \x01(\x02R\x15rssiStandardDeviationB\x11\n" +
 	"\x0f_fine_timestampB\x0e\n" +
 	"\f_signal_rssi\"\xf8\x01\n" +
 	"\bTransmit\x12\x1f\n" +

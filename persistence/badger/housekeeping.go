@@ -189,6 +189,8 @@ func (s *Store) expired(ctx context.Context, app string, m logMeta) (first, size
 	if s.cfg.Retention > 0 {
 		oldest = s.cfg.Now().Add(-s.cfg.Retention)
 	}
+	wantedTime, wantedFirst := s.shorter(app, m)
+	awaited := s.awaited(app)
 	err = s.walkLog(ctx, app, m.first, func(item *bdb.Item, seq uint64) error {
 		if seq > m.last || seq-m.first >= 16*trimChunk {
 			return errStop
@@ -199,7 +201,9 @@ func (s *Store) expired(ctx context.Context, app string, m logMeta) (first, size
 				return damaged(item.Key(), err)
 			}
 			tooMuch := s.cfg.RetentionBytes > 0 && m.bytes-min(size, m.bytes) > s.cfg.RetentionBytes
-			if !tooMuch && !eventTime(payload).Before(oldest) {
+			at := eventTime(payload)
+			unwanted := seq < awaited && (at.UnixNano() < wantedTime || seq < wantedFirst)
+			if !tooMuch && !unwanted && !at.Before(oldest) {
 				return errStop
 			}
 			first = seq + 1

@@ -49,7 +49,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	s := &Store{
 		cfg: cfg, log: cfg.Logger,
-		tracked: newTracked(), apps: make(map[string]*appLog), cursors: make(map[string]uint64),
+		tracked: newTracked(), apps: make(map[string]*appLog), cursors: make(map[string]uint64), keep: make(map[string]messages.Retention),
 		queue: make(chan *request, queueLength), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, databaseFolder), 0o700); err != nil {

@@ -74,6 +74,9 @@ type Store struct {
 	curMu   sync.RWMutex
 	cursors map[string]uint64
 
+	keepMu sync.Mutex
+	keep   map[string]messages.Retention // of applications that want less than Config.Retention
+
 	queue    chan *request
 	commitMu sync.Mutex // held while a batch is on its way; whoever holds it sees a settled state
 	state    state      // as committed

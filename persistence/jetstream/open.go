@@ -32,7 +32,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, nc: cfg.Conn, names: names{ns: cfg.Namespace, upper: strings.ToUpper(cfg.Namespace), journals: cfg.Journals},
-		apps: make(map[string]*appLog), cursors: make(map[string]uint64), docFeeds: make(map[*progress]struct{}),
+		apps: make(map[string]*appLog), keep: make(map[string]messages.Retention), cursors: make(map[string]uint64), docFeeds: make(map[*progress]struct{}),
 	}
 	s.metrics = newMetrics(s)
 	s.docs = newDocKeys()

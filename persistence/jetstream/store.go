@@ -63,6 +63,9 @@ type Store struct {
 	apps   map[string]*appLog
 	rings  atomic.Int64 // bytes in the rings of all applications
 
+	keepMu sync.Mutex
+	keep   map[string]messages.Retention // of applications that want less than Config.Retention
+
 	backMu sync.Mutex
 	backs  []*backReader // that nobody uses at present, the last used last
 

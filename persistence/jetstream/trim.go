@@ -29,6 +29,9 @@ func (s *Store) keepTrimming(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if err := s.shortenLogs(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("logs of applications can't be shortened at present; trying again", "err", err)
+		}
 		for i := range s.names.journals {
 			one, cancel := context.WithTimeout(ctx, trimTime)
 			err := s.trim(one, i, every/2)

@@ -68,6 +68,7 @@ func fill(t testing.TB, s persistencetest.Store) {
 		{Kind: messages.KindApplication, ID: "empty", Value: []byte("{}")}, {Kind: messages.KindLink, ID: "app", Value: []byte("{}")},
 		{Kind: messages.KindAPIKey, ID: "KEY", Value: []byte("{}")}, {Kind: messages.KindRadioGateway, ID: "gtw", Value: []byte{}},
 		{Kind: messages.KindGatewayEUI, ID: "0000000000000001", Value: []byte("gtw")}, {Kind: messages.KindPubSub, ID: "app.beyond", Value: []byte("{}")},
+		{Kind: messages.KindMQTTSession, ID: "app.session", Value: []byte("{}")},
 	}
 	for _, id := range []string{"new", "behind", "early", "middle", "last", "none", "deleted"} {
 		writes = append(writes, messages.Write{Kind: messages.KindWebhook, ID: "app." + id, Value: []byte(id)})
@@ -102,7 +103,7 @@ func fill(t testing.TB, s persistencetest.Store) {
 		t.Fatalf("%d events from %d on", len(entries), entries[0].Seq)
 	}
 	for name, seq := range map[string]uint64{
-		"webhook/behind": 3, "webhook/early": entries[0].Seq - 1, "webhook/middle": entries[189].Seq, "webhook/last": entries[appEvents-1].Seq,
+		"webhook/behind": 3, "webhook/early": entries[0].Seq - 1, "webhook/middle": entries[189].Seq, "webhook/last": entries[appEvents-1].Seq, "mqtt/session": entries[77].Seq,
 		"webhook/deleted": math.MaxInt64, "pubsub/beyond": entries[appEvents-1].Seq + 1<<40,
 	} {
 		check(t, s.SaveCursor(ctx, "app/"+name, seq))
@@ -131,7 +132,7 @@ func contents(t testing.TB, s persistencetest.Store) map[string]string {
 		}
 		_, last, err := s.LogRange(ctx, app)
 		check(t, err)
-		for _, name := range []string{"webhook/new", "webhook/behind", "webhook/early", "webhook/middle", "webhook/last", "webhook/none", "webhook/deleted", "pubsub/beyond"} {
+		for _, name := range []string{"webhook/new", "webhook/behind", "webhook/early", "webhook/middle", "webhook/last", "webhook/none", "webhook/deleted", "pubsub/beyond", "mqtt/session"} {
 			seq, ok, err := s.LoadCursor(ctx, app+"/"+name)
 			check(t, err)
 			switch settled := slices.IndexFunc(entries, func(e messages.LogEntry) bool { return e.Seq > seq }); {
@@ -213,10 +214,10 @@ func TestEverythingIsCopied(t *testing.T) {
 				for _, n := range report.Documents {
 					documents += n
 				}
-				if report.Sessions != 126 || report.Events != appEvents+1 || report.Cursors != 4 || report.Documents[messages.KindWebhook] != 7 || report.Anew || told.Load() != 126 {
+				if report.Sessions != 126 || report.Events != appEvents+1 || report.Cursors != 5 || report.Documents[messages.KindWebhook] != 7 || report.Anew || told.Load() != 126 {
 					t.Errorf("report %+v, %d sessions told", report, told.Load())
 				}
-				if diff := cmp.Diff(map[string]int{"documents": documents, "sessions": 126, "events": appEvents + 1, "cursors": 4}, progress); diff != "" {
+				if diff := cmp.Diff(map[string]int{"documents": documents, "sessions": 126, "events": appEvents + 1, "cursors": 5}, progress); diff != "" {
 					t.Errorf("progress: %s", diff)
 				}
 				check(t, migrate.Check(t.Context(), target))

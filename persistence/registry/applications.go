@@ -15,6 +15,7 @@ func applicationNotFound(id string) error {
 type applicationRecord struct {
 	v3.Application
 	Deleting bool `json:"deleting,omitempty"` // by a node of several: nothing may be made in it any more
+	Claiming bool `json:"claiming,omitempty"` // who knows the code of a device may take the device to an application of theirs
 }
 
 // Applications gives all, sorted by id.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -123,4 +124,24 @@ func (r *Registry) createBatch(ctx context.Context, applicationID string, device
 	for _, i := range at {
 		errs[i] = err
 	}
+}
+
+// EachDevice calls do with the devices of an application, some at a time, in the order of their ids, and stops at its first error. A damaged one is logged
+// and left out.
+func (r *Registry) EachDevice(ctx context.Context, applicationID string, do func([]v3.EndDevice) error) error {
+	if err := r.need(ctx, applicationID); err != nil {
+		return err
+	}
+	return r.pages(ctx, messages.KindDevice, applicationID+".", func(docs []messages.Document) error {
+		devices := make([]v3.EndDevice, 0, len(docs))
+		for _, doc := range docs {
+			d, err := decode[v3.EndDevice](doc)
+			if err != nil {
+				r.log.LogAttrs(ctx, slog.LevelError, "device left out", slog.Any("err", err))
+				continue
+			}
+			devices = append(devices, d)
+		}
+		return do(devices)
+	})
 }

@@ -82,6 +82,7 @@ func (r *Registry) editDevice(id messages.DeviceID, change func(bool, *v3.EndDev
 			v.IDs.DevAddr, v.Session, v.PendingSession = nil, nil, nil
 			v.LastDevNonce, v.UsedDevNonces, v.LastJoinNonce = 0, nil, 0
 			v.BatteryPercentage, v.DownlinkMargin, v.PowerState, v.LastDevStatusReceivedAt = nil, 0, "", nil
+			v.ClaimedFrom = old.ClaimedFrom
 			v.CreatedAt, v.UpdatedAt = r.stamps(old.CreatedAt)
 			return validateDevice(v)
 		},

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 
 	"lorikeet/messages"
@@ -24,7 +25,7 @@ func (r *Registry) SetLink(ctx context.Context, app string, change func(*v3.Link
 		place:  place{kind: messages.KindLink, id: app, application: app},
 		change: func(_ bool, v *v3.Link) error { return change(v) },
 		settle: func(_ v3.Link, v *v3.Link) error {
-			return validateFormatters("default_formatters", v.DefaultFormatters)
+			return cmp.Or(validateFormatters("default_formatters", v.DefaultFormatters), validateRetention(v.Retention))
 		},
 	}.run(ctx, r)
 }

@@ -256,6 +256,9 @@ func TestApplicationIsDeletedWithAllThatIsInIt(t *testing.T) {
 	populate(t, r, "my-app", 1)
 	key, err := r.CreateAPIKey(ctx, "my-app", v3.APIKey{Rights: []messages.Right{messages.RightApplicationAll}})
 	must(t)(key, err)
+	if err := store.WriteDocuments(ctx, []messages.Write{{Kind: messages.KindMQTTSession, ID: "my-app.session", Value: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
 	changes := recorded(r)
 	if err := r.DeleteApplication(ctx, "my-app"); err != nil {
 		t.Fatal(err)
@@ -277,7 +280,7 @@ func TestApplicationIsDeletedWithAllThatIsInIt(t *testing.T) {
 			t.Errorf("change %d: %+v", i, c)
 		}
 	}
-	if diff := cmp.Diff(map[messages.Kind]int{messages.KindDevice: pageSize + 10, messages.KindWebhook: 1, messages.KindPubSub: 1, messages.KindLink: 1, messages.KindAPIKey: 2, messages.KindApplication: 1}, kinds); diff != "" {
+	if diff := cmp.Diff(map[messages.Kind]int{messages.KindDevice: pageSize + 10, messages.KindWebhook: 1, messages.KindPubSub: 1, messages.KindMQTTSession: 1, messages.KindLink: 1, messages.KindAPIKey: 2, messages.KindApplication: 1}, kinds); diff != "" {
 		t.Errorf("announced: %s", diff)
 	}
 	wantError(t, second(r.Authorize(ctx, key.Key)), "unauthenticated")

@@ -54,6 +54,7 @@ type antenna struct {
 	rssi, rssis    float32
 	hasRSSI        bool
 	hasRSSIS       bool
+	rssisd         float32
 	snr            float32
 	foff           int64
 	ftime          uint64
@@ -188,6 +189,8 @@ func (a *antenna) member(c *cursor) bool {
 		a.snr, _ = decibel(c.val)
 	case "rssis":
 		a.rssis, a.hasRSSIS = decibel(c.val)
+	case "rssisd":
+		a.rssisd, _ = decibel(c.val)
 	case "foff":
 		a.foff, _ = c.val.integer()
 	case "ftime":
@@ -280,7 +283,7 @@ func (p *rxpk) frame(gw *radioGateway, id string, location *messages.Location, a
 			GatewayID: id, GatewayEUI: gw.eui, AntennaIndex: a.index,
 			Time: p.time, GPSTime: p.gpsTime, Timestamp: p.tmst,
 			FineTimestamp: a.ftime, HasFineTimestamp: a.hasFtime,
-			RSSI: a.rssi, ChannelRSSI: a.rssi, SNR: a.snr,
+			RSSI: a.rssi, ChannelRSSI: a.rssi, RSSIStandardDeviation: a.rssisd, SNR: a.snr,
 			FrequencyOffset: a.foff, HoppingWidth: p.hpw, ChannelIndex: a.channel,
 			Location: location, ReceivedAt: at, Board: p.brd, RFChain: p.rfch,
 		}

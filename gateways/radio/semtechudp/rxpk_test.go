@@ -180,16 +180,16 @@ func TestFrequenciesAreRoundedToHz(t *testing.T) {
 func TestOneReceptionForEachAntenna(t *testing.T) {
 	b := newBench(t)
 	got := b.uplink(rxpks(strings.Replace(rxpkJSON(dataUp), `"lsnr":5.5,"rssi":-35`,
-		`"aesk":7,"rsig":[{"ant":0,"chan":7,"rssic":-111,"rssis":-113,"lsnr":-6.2,"etime":"VkQmYkTWMSiJKKvqLXE8Rw","ftime":17,"foff":-5},{"ant":1,"rssic":-99,"lsnr":4}]`, 1)))
+		`"aesk":7,"rsig":[{"ant":0,"chan":7,"rssic":-111,"rssis":-113,"rssisd":2,"lsnr":-6.2,"etime":"VkQmYkTWMSiJKKvqLXE8Rw","ftime":17,"foff":-5},{"ant":1,"rssic":-99,"lsnr":4}]`, 1)))
 	if len(got) != 1 || len(got[0].Rx) != 2 {
 		t.Fatalf("got %+v", got)
 	}
 	first, second := got[0].Rx[0], got[0].Rx[1]
 	if first.AntennaIndex != 0 || first.ChannelIndex != 7 || first.RSSI != -111 || first.ChannelRSSI != -111 || *first.SignalRSSI != -113 || first.SNR != -6.2 ||
-		len(first.EncryptedFineTime) != 16 || first.EncryptedFineTimeKey != "7" || first.FineTimestamp != 17 || first.FrequencyOffset != -5 {
+		len(first.EncryptedFineTime) != 16 || first.EncryptedFineTimeKey != "7" || first.FineTimestamp != 17 || first.FrequencyOffset != -5 || first.RSSIStandardDeviation != 2 {
 		t.Errorf("first antenna: %+v", first)
 	}
-	if second.AntennaIndex != 1 || second.ChannelIndex != 1 || second.RSSI != -99 || second.SignalRSSI != nil || second.SNR != 4 || second.HasFineTimestamp || second.EncryptedFineTimeKey != "" {
+	if second.AntennaIndex != 1 || second.ChannelIndex != 1 || second.RSSI != -99 || second.SignalRSSI != nil || second.SNR != 4 || second.RSSIStandardDeviation != 0 || second.HasFineTimestamp || second.EncryptedFineTimeKey != "" {
 		t.Errorf("second antenna: %+v", second)
 	}
 	if up, ok := parseUplinkToken(second.UplinkToken); !ok || up.antenna != 1 || up.tmst != 1000 {

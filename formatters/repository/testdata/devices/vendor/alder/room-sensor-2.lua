@@ -1,0 +1,3 @@
+function decodeUplink(input)
+  return { data = { temperature = bytes.i16be(input.bytes, 1) / 100 } }
+end

@@ -1,0 +1,1 @@
+exports.decodeUplink = (input) => ({ data: { n: input.bytes.length } });

@@ -1,0 +1,130 @@
+package broker
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+func TestSessionMovesToAnotherNode(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(testing.TB, *machine, *raw){
+		"client goes":       func(t testing.TB, _ *machine, c *raw) { _ = c.Close() },
+		"connection lives":  func(testing.TB, *machine, *raw) {},
+		"node is killed":    func(t testing.TB, m *machine, _ *raw) { m.kill(t) },
+		"node is suspended": func(_ testing.TB, m *machine, _ *raw) { m.Suspend(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			a, b := pair(t, w)
+			c, _ := a.client(t, 5, receiveMaximum(5))
+			c.subscribe(t, "#", 1)
+			next := 0
+			for round := range 4 {
+				from, to := a, b
+				if round%2 == 1 {
+					from, to = b, a
+				}
+				if from.dead.Load() || to.dead.Load() {
+					break
+				}
+				w.commit(t, 100*round, 100*round+50)
+				first := c.event(t, next)
+				c.settle(t, first)
+				c.takes(t, next+1, next+30)
+				next += 30
+				leave(t, from, c)
+				w.commit(t, 100*round+50, 100*round+100)
+				moved, present := to.client(t, 5, receiveMaximum(5))
+				if !present {
+					t.Fatal("the session is not found")
+				}
+				if name == "connection lives" {
+					if reason := c.ends(t); reason != reasonTakenOver {
+						t.Errorf("the old connection ended with reason %#x", reason)
+					}
+				}
+				// Repeats are allowed, gaps are not.
+				pk := moved.expect(t, packets.Publish)
+				var n int
+				if _, err := fmt.Sscanf(string(pk.Payload), `{"n":%d}`, &n); err != nil || n > next {
+					t.Fatalf("%s comes first, want at most %d", pk.Payload, next)
+				}
+				moved.settle(t, pk)
+				moved.takes(t, n+1, 100*round+100)
+				next, c = 100*round+100, moved
+				if name == "node is suspended" {
+					from.Suspend(false)
+				}
+			}
+		})
+	}
+}
+
+// TestFormerNodeKeepsNothing: what the node that lost a session does at the end of its connection must not undo what the new one has written.
+func TestFormerNodeKeepsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	a, b := boot(t, w, "a"), boot(t, w, "b") // they do not hear of each other
+	old, _ := a.client(t, 5)
+	old.subscribe(t, "v3/+/devices/+/up", 1)
+	c, _ := b.client(t, 5)
+	c.subscribe(t, "v3/+/devices/+/join", 1)
+	before := w.documents(t)
+	_ = old.Close()
+	for a.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	after := w.documents(t)
+	if len(after) != 1 || after[0].Revision != before[0].Revision {
+		t.Errorf("the document was written by the node that had lost it: %s", after[0].Value)
+	}
+	// It finds out at the latest when the client comes back.
+	old, present := a.client(t, 5)
+	if !present {
+		t.Error("the session is gone")
+	}
+	old.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe, Qos: 1}, PacketID: 9, Filters: packets.Subscriptions{{Filter: "v3/+/devices/+/join"}}})
+	if ack := old.expect(t, packets.Unsuback); ack.ReasonCodes[0] != 0 {
+		t.Errorf("the subscription made at the other node is not there: %#x", ack.ReasonCodes)
+	}
+}
+
+func TestSharedSubscriptionsAreRefusedInACluster(t *testing.T) {
+	t.Parallel()
+	m := boot(t, newWorld(), "a")
+	c := dial(t, m.Server)
+	if ack := c.login(t, 5, "c", "app1", "all"); !ack.Properties.SharedSubAvailableFlag || ack.Properties.SharedSubAvailable != 0 {
+		t.Error("CONNACK does not say so")
+	}
+	if code := c.subscribe(t, "$share/g/v3/+/devices/+/up", 1); code != packets.ErrSharedSubscriptionsNotSupported.Code {
+		t.Errorf("SUBACK %#x", code)
+	}
+}
+
+// TestFeedThatBeginsLateHidesNothing has a node whose store tells of the end of the log before it shows what another node has written there.
+func TestFeedThatBeginsLateHidesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	behind := &behindStore{Store: w.store}
+	m := boot(t, w, "a", func(c *Config) { c.Store = behind })
+	c, _ := m.client(t, 5)
+	c.subscribe(t, "#", 1)
+	_ = c.Close()
+	for m.doorkeeper.total() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.commit(t, 0, 5)
+	behind.shown.Store(3)
+	c, _ = m.client(t, 5)
+	c.takes(t, 0, 3)
+	c.answered(t)
+	behind.shown.Store(1 << 62)
+	w.commit(t, 5, 6) // wakes those who watch
+	c.takes(t, 3, 6)
+	w.commit(t, 6, 9)
+	c.takes(t, 6, 9)
+}
