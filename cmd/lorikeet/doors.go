@@ -111,6 +111,11 @@ func (s *server) startREST() (err error) {
 	return err
 }
 
+var (
+	_ actors.ConnectedIntegration = (*mqttclient.Client)(nil)
+	_ actors.ConnectedIntegration = (*natsclient.Client)(nil)
+)
+
 func checkPubSub(p v3.PubSub) error {
 	switch {
 	case p.MQTT != nil:

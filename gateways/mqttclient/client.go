@@ -119,7 +119,10 @@ func (c *Client) keepConnected() {
 				reason = conn.reason
 				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
 			case <-c.ctx.Done():
-				<-c.taken // what was carried out is acknowledged
+				select {
+				case <-c.taken: // what was carried out is acknowledged
+				case <-conn.ctx.Done():
+				}
 			}
 			c.tracker.Down(reason)
 			c.setConnection(nil)

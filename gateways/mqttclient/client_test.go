@@ -144,12 +144,12 @@ func TestEventsArriveInOrderWithEachQoS(t *testing.T) {
 			deliver(t, c, event(i))
 		}
 		for i := range 100 {
-			pk := <-w.published
+			pk := receive(t, w.published)
 			if pk.TopicName != "lora/app1/up" || string(pk.Payload) != fmt.Sprintf(`{"n":%d}`, i) || int(pk.FixedHeader.Qos) != qos || pk.FixedHeader.Retain {
 				t.Fatalf("%s: event %d: %s %s QoS %d", name, i, pk.TopicName, pk.Payload, pk.FixedHeader.Qos)
 			}
 		}
-		if id := <-w.connected; !strings.HasPrefix(id, "lorikeet-") || len(id) > 23 {
+		if id := receive(t, w.connected); !strings.HasPrefix(id, "lorikeet-") || len(id) > 23 {
 			t.Errorf("client id %q", id)
 		}
 		_ = c.Close()
@@ -172,14 +172,14 @@ func TestBrokerRestartLosesNothing(t *testing.T) {
 	seen, last := map[string]bool{}, map[string]bool{}
 	record := func(pk packets.Packet) { seen[string(pk.Payload)] = true }
 	for range 10 {
-		record(<-w.published)
+		record(receive(t, w.published))
 	}
 	stop()
 	_, _, stop = startBroker(t, at, w)
 	defer stop()
 	all.Wait()
 	for len(seen) < 100 {
-		record(<-w.published)
+		record(receive(t, w.published))
 	}
 	for d := range 4 {
 		for i := range 25 {
@@ -233,7 +233,7 @@ func TestBrokerThatDoesNotConfirmIsLeft(t *testing.T) {
 	p := config(l.Addr().String(), "AT_LEAST_ONCE")
 	c := open(t, Config{PubSub: p})
 	for range 2 {
-		<-connects
+		receive(t, connects)
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		if err := c.Deliver(ctx, event(1)); err == nil {
 			t.Error("delivered")
@@ -296,7 +296,7 @@ func TestDownlinksAreAcknowledgedOnceDurable(t *testing.T) {
 	if err := s.Publish("lora/app1/down/push", []byte(push1), false, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d.calls; got != "push app1.dev1 1" {
+	if got := receive(t, d.calls); got != "push app1.dev1 1" {
 		t.Errorf("call %q", got)
 	}
 	deliver(t, c, event(2)) // a slow push does not hold up events
@@ -304,14 +304,14 @@ func TestDownlinksAreAcknowledgedOnceDurable(t *testing.T) {
 		t.Error("acknowledged before the push was durable")
 	}
 	close(d.hold)
-	<-w.acked
+	receive(t, w.acked)
 	if err := s.Publish("lora/app1/down/replace", []byte(none), false, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d.calls; got != "replace app1.dev1 0" {
+	if got := receive(t, d.calls); got != "replace app1.dev1 0" {
 		t.Errorf("call %q", got)
 	}
-	<-w.acked
+	receive(t, w.acked)
 }
 
 func TestBadDownlinkIsReportedAndAcknowledged(t *testing.T) {
@@ -323,10 +323,10 @@ func TestBadDownlinkIsReportedAndAcknowledged(t *testing.T) {
 	if err := s.Publish("lora/app1/down/push", []byte(strings.Replace(push1, `"f_port":1`, `"f_port":1000`, 1)), false, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d.calls; got != "fail app1.dev1 1" {
+	if got := receive(t, d.calls); got != "fail app1.dev1 1" {
 		t.Errorf("call %q", got)
 	}
-	<-w.acked
+	receive(t, w.acked)
 }
 
 func TestSubscriptionsComeBack(t *testing.T) {
@@ -341,7 +341,7 @@ func TestSubscriptionsComeBack(t *testing.T) {
 	if err := s.Publish("lora/app1/down/replace", []byte(none), false, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d.calls; got != "replace app1.dev1 0" {
+	if got := receive(t, d.calls); got != "replace app1.dev1 0" {
 		t.Errorf("call %q", got)
 	}
 }
@@ -357,7 +357,7 @@ func TestRetainedRequestIsIgnored(t *testing.T) {
 	if err := s.Publish("lora/app1/down/replace", []byte(none), false, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d.calls; got != "replace app1.dev1 0" {
+	if got := receive(t, d.calls); got != "replace app1.dev1 0" {
 		t.Errorf("call %q", got)
 	}
 }
@@ -408,4 +408,15 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 	if s, err := newSettings(p); err != nil || s.server.String() != "ssl://x:8883" || s.tls == nil {
 		t.Errorf("use_tls: %v, %v", s.server, err)
 	}
+}
+
+// receive waits for what comes out of a channel, with a limit.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing came")
+	}
+	return v
 }

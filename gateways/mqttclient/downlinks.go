@@ -57,7 +57,17 @@ func (c *Client) downlink(r request) {
 		defer stop()
 	}
 	if c.handle(ctx, r, c.keeper.HandleUntilSettled) == nil {
-		r.message.Ack()
+		r.acknowledge()
+	}
+}
+
+// acknowledge does not trust the library to return if the connection breaks.
+func (r request) acknowledge() {
+	done := make(chan struct{})
+	go func() { defer close(done); r.message.Ack() }()
+	select {
+	case <-done:
+	case <-r.conn.ctx.Done():
 	}
 }
 

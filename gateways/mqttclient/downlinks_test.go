@@ -31,10 +31,10 @@ func TestARequestWithQoS1IsCarriedOutOnceTheServerCan(t *testing.T) {
 	c := open(t, Config{PubSub: config(at, "AT_LEAST_ONCE"), Downlinks: d})
 	deliver(t, c, event(1))
 	publish(t, s, "lora/app1/down/push", []byte(push1))
-	if got := <-d.calls; got != "push app1.dev1 1" { // and no failure before
+	if got := receive(t, d.calls); got != "push app1.dev1 1" { // and no failure before
 		t.Error(got)
 	}
-	<-w.acked
+	receive(t, w.acked)
 }
 
 func persistent(address string) v3.PubSub {
@@ -60,11 +60,11 @@ func TestAPersistentSessionKeepsRequests(t *testing.T) {
 	p.DownlinkPush = nil // what comes on a topic of before is acknowledged and dropped
 	c = open(t, Config{PubSub: p, Downlinks: d})
 	for range requests {
-		<-w.acked
+		receive(t, w.acked)
 	}
 	_ = c.Close()
 	if len(d.calls) != 0 {
-		t.Error(<-d.calls)
+		t.Error(receive(t, d.calls))
 	}
 	for i := range requests {
 		publish(t, s, "lora/app1/down/push", fmt.Appendf(nil, `{"end_device_ids":{"device_id":"dev%d"},"downlinks":[]}`, i))
@@ -72,8 +72,8 @@ func TestAPersistentSessionKeepsRequests(t *testing.T) {
 	open(t, Config{PubSub: persistent(at), Downlinks: d})
 	seen := map[string]bool{}
 	for len(seen) < requests {
-		seen[<-d.calls] = true
-		<-w.acked
+		seen[receive(t, d.calls)] = true
+		receive(t, w.acked)
 	}
 }
 

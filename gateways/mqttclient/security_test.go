@@ -61,7 +61,7 @@ func TestTLSWithAClientCertificate(t *testing.T) {
 	}
 	p.MQTT.TLSClientCert, p.MQTT.TLSClientKey = pki.ClientCert, pki.ClientKey
 	deliver(t, open(t, Config{PubSub: p}), event(1))
-	if pk := <-w.published; string(pk.Payload) != `{"n":1}` {
+	if pk := receive(t, w.published); string(pk.Payload) != `{"n":1}` {
 		t.Errorf("%s", pk.Payload)
 	}
 }
@@ -90,7 +90,7 @@ func TestWebSocketWithHeaders(t *testing.T) {
 	}
 	p.MQTT.Headers = map[string]string{"X-Token": "hunter3"}
 	deliver(t, open(t, Config{PubSub: p}), event(1))
-	if pk := <-w.published; string(pk.Payload) != `{"n":1}` {
+	if pk := receive(t, w.published); string(pk.Payload) != `{"n":1}` {
 		t.Errorf("%s", pk.Payload)
 	}
 }
@@ -144,7 +144,7 @@ func TestOrderOfEachDeviceOverConnectionsThatBreak(t *testing.T) {
 		}
 		next := map[int]int{}
 		for done := 0; done < devices; {
-			pk := <-w.published
+			pk := receive(t, w.published)
 			var n int
 			if _, err := fmt.Sscanf(string(pk.Payload), `{"n":%d}`, &n); err != nil {
 				t.Fatal(err)
@@ -193,17 +193,17 @@ func TestProtobufBothWays(t *testing.T) {
 	e.JSON = []byte(`{"end_device_ids":{"device_id":"dev1"},"uplink_message":{"f_port":2,"frm_payload":"AWc="}}`)
 	deliver(t, c, e)
 	var got pb.ApplicationUp
-	if err := proto.Unmarshal((<-w.published).Payload, &got); err != nil || got.GetUplinkMessage().GetFPort() != 2 {
+	if err := proto.Unmarshal(receive(t, w.published).Payload, &got); err != nil || got.GetUplinkMessage().GetFPort() != 2 {
 		t.Errorf("%v %v", &got, err)
 	}
 	request := &pb.DownlinkQueueRequest{EndDeviceIds: &pb.EndDeviceIdentifiers{DeviceId: "dev1"}, Downlinks: []*pb.ApplicationDownlink{{FPort: 1, FrmPayload: []byte{1}}}}
 	publish(t, s, "lora/app1/down/push", encode(t, request))
-	if got := <-d.calls; got != "push app1.dev1 1" {
+	if got := receive(t, d.calls); got != "push app1.dev1 1" {
 		t.Error(got)
 	}
-	<-w.acked
+	receive(t, w.acked)
 	publish(t, s, "lora/app1/down/push", []byte(`{"downlinks":[]}`)) // of no use, and never will be
-	<-w.acked
+	receive(t, w.acked)
 }
 
 func TestTopicsThatNameTheDevice(t *testing.T) {
@@ -218,7 +218,7 @@ func TestTopicsThatNameTheDevice(t *testing.T) {
 	e := event(1)
 	e.DevEUI = messages.EUI64{0, 4, 0xa3, 0xb, 0, 0x1c, 5, 0x30}
 	deliver(t, c, e)
-	if got := (<-w.published).TopicName; got != "v3/app1/devices/dev1/up/0004A30B001C0530" {
+	if got := receive(t, w.published).TopicName; got != "v3/app1/devices/dev1/up/0004A30B001C0530" {
 		t.Error(got)
 	}
 	const item = `"downlinks":[{"f_port":1,"frm_payload":"AQ=="}]}`
@@ -229,16 +229,16 @@ func TestTopicsThatNameTheDevice(t *testing.T) {
 		{"v3/app1/devices/dev7/down/push", `{"end_device_ids":{"device_id":"dev8"},` + item, "fail app1.dev7 1"},
 	} {
 		publish(t, s, r.topic, []byte(r.body))
-		if diff := cmp.Diff(r.call, <-d.calls); diff != "" {
+		if diff := cmp.Diff(r.call, receive(t, d.calls)); diff != "" {
 			t.Errorf("%s %s: %s", r.topic, r.body, diff)
 		}
-		<-w.acked
+		receive(t, w.acked)
 	}
 	publish(t, s, "v3/app1/devices/NO ID/down/push", []byte("{"+item))
-	<-w.acked
+	receive(t, w.acked)
 	publish(t, s, "v3/app2/devices/dev7/down/push", []byte("{"+item)) // not ours
 	publish(t, s, "v3/app1/devices/dev9/down/push", []byte("{"+item))
-	if got := <-d.calls; got != "push app1.dev9 1" {
+	if got := receive(t, d.calls); got != "push app1.dev9 1" {
 		t.Error(got)
 	}
 }

@@ -260,7 +260,7 @@ func TestDownlinkRequests(t *testing.T) {
 		}
 		call := ""
 		if len(d.calls) > 0 {
-			call = <-d.calls
+			call = receive(t, d.calls)
 		}
 		if diff := cmp.Diff([]string{r.call, r.name}, []string{call, name}); diff != "" {
 			t.Errorf("%s: %s", r.body, diff)
@@ -292,4 +292,15 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 	if err := Check(config("nats://127.0.0.1:4222")); err != nil {
 		t.Error(err)
 	}
+}
+
+// receive waits for what comes out of a channel, with a limit.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing came")
+	}
+	return v
 }

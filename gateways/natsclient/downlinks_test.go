@@ -101,7 +101,7 @@ func ask(t *testing.T, c *Client, d *downlinks, subject string, body []byte, cal
 		got[1] = reply.Details[0].Name
 	}
 	if len(d.calls) > 0 {
-		got[0] = <-d.calls
+		got[0] = receive(t, d.calls)
 	}
 	if diff := cmp.Diff([2]string{call, name}, got); diff != "" {
 		t.Errorf("%s %s: %s", subject, body, diff)

@@ -66,7 +66,7 @@ func TestRequestsInAStreamAreNotMissed(t *testing.T) {
 	expect := func(kind, device string, from, to int) {
 		t.Helper()
 		for n := from; n < to; n++ {
-			if got, want := <-d.calls, fmt.Sprintf("%s app1.%s %d", kind, device, n); got != want {
+			if got, want := receive(t, d.calls), fmt.Sprintf("%s app1.%s %d", kind, device, n); got != want {
 				t.Fatalf("%q, want %q", got, want)
 			}
 		}
@@ -88,7 +88,7 @@ func TestRequestsInAStreamAreNotMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(d.calls) != 0 {
-		t.Errorf("once more: %s", <-d.calls)
+		t.Errorf("once more: %s", receive(t, d.calls))
 	}
 }
 
@@ -114,13 +114,13 @@ func TestRequestsInAStreamWaitForTheServerInOrder(t *testing.T) {
 	awaitConsumers(t, requests, 2)
 	request(t, s, "down.dev1.push", 1, 4)
 	for n := 1; n < 4; n++ {
-		if got := <-d.calls; got != fmt.Sprintf("push app1.dev1 %d", n) {
+		if got := receive(t, d.calls); got != fmt.Sprintf("push app1.dev1 %d", n) {
 			t.Error(got)
 		}
 	}
 	request(t, s, "down.NO_ID.push", 1, 2) // refused for good, and not in the way
 	request(t, s, "down.dev1.push", 4, 5)
-	if got := <-d.calls; got != "push app1.dev1 4" {
+	if got := receive(t, d.calls); got != "push app1.dev1 4" {
 		t.Error(got)
 	}
 }
