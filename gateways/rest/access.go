@@ -32,14 +32,15 @@ func admin(resource string) access {
 	}
 }
 
-// application needs rights on the application that the path names. An application outside the scope of the key is not found, whether or not it exists.
+// application needs rights on the application that the path names. For one outside the scope of the key the answer is the same whether or not it exists,
+// and that of The Things Stack.
 func application(rights ...messages.Right) access {
 	return func(c *call) error {
 		if err := c.authenticate(); err != nil {
 			return err
 		}
 		if !c.access.Admin && c.access.ApplicationID != c.app() {
-			return messages.NotFound("application_not_found", "application %q not found", shorten(c.app()))
+			return messages.Errorf(messages.CodeForbidden, "no_application_rights", "the API key has no rights on application %q: use a key of that application", shorten(c.app()))
 		}
 		return c.needs(rights...)
 	}

@@ -167,7 +167,7 @@ func TestAnotherApplicationIsNotFoundWhetherItExistsOrNot(t *testing.T) {
 		}
 		var bodies []string
 		for _, app := range []string{"app2", "app3"} {
-			got := other.do(r.method, params(strings.TrimPrefix(r.path, prefix), app), `{}`).fails(404, "application_not_found")
+			got := other.do(r.method, params(strings.TrimPrefix(r.path, prefix), app), `{}`).fails(403, "no_application_rights")
 			bodies = append(bodies, strings.ReplaceAll(got.err().Message, app, "app"))
 		}
 		if bodies[0] != bodies[1] {

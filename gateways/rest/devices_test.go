@@ -264,8 +264,8 @@ func TestKeysNeedTheirOwnRights(t *testing.T) {
 			t.Errorf("%s is a way around: %s", body, got.Body)
 		}
 	}
-	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "end_device_not_found")
-	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/js/applications/app1/devices/dev8", nil).fails(404, "device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/abp8", nil).fails(404, "device_not_found")
 }
 
 func TestDeleteTakesTheSessionFirst(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -83,7 +84,7 @@ func classify(c echo.Context, err error) error {
 		return &statusError{status: http.StatusRequestEntityTooLarge, grpc: 8, err: messages.Errorf(messages.CodeExhausted, "body_too_large",
 			"the body has more than %s bytes: send less, or in several requests", strconv.FormatInt(tooLarge.Limit, 10))}
 	case errors.As(err, &ours):
-		return err
+		return named(c.Path(), ours, err)
 	case errors.As(err, &fromEcho):
 		return classifyEcho(c, fromEcho)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -92,6 +93,23 @@ func classify(c echo.Context, err error) error {
 		return &statusError{status: 499, grpc: 1, err: messages.Errorf(messages.CodeInvalid, "canceled", "the request was given up")}
 	}
 	return err
+}
+
+// named gives what a server of The Things Stack calls it: only the Identity Server speaks of an end_device_not_found.
+func named(path string, ours *messages.Error, err error) error {
+	if ours.Name != "end_device_not_found" || !belowServer(path) {
+		return err
+	}
+	return &messages.Error{Code: ours.Code, Name: "device_not_found", Message: ours.Message, Cause: ours.Cause}
+}
+
+func belowServer(path string) bool {
+	for _, server := range []string{"/as/", "/ns/", "/js/"} {
+		if strings.HasPrefix(path, prefix+server) {
+			return true
+		}
+	}
+	return false
 }
 
 func classifyEcho(c echo.Context, err *echo.HTTPError) error {

@@ -138,7 +138,7 @@ func TestDownlinksThroughAWebhook(t *testing.T) {
 	d.do("GET", "/as/applications/app1/devices/abp1/down", nil).is(200).has("downlinks", "")
 	sender.do("POST", path+"replace", `{"f_port":1}`).fails(400, "no_downlinks")
 	sender.do("POST", strings.Replace(path, "wh1", "wh9", 1)+"push", `{"downlinks":[]}`).fails(404, "webhook_not_found")
-	sender.do("POST", strings.Replace(path, "abp1", "dev9", 1)+"push", `{"downlinks":[]}`).fails(404, "end_device_not_found")
+	sender.do("POST", strings.Replace(path, "abp1", "dev9", 1)+"push", `{"downlinks":[]}`).fails(404, "device_not_found")
 	d.do("PUT", "/as/webhooks/app1/wh1", `{"webhook":{"paused":true}}`).is(200)
 	if got := sender.do("POST", path+"push", `{"downlinks":[]}`).fails(http.StatusNotAcceptable, "webhook_paused"); got.err().Code != 9 {
 		t.Error(got.Body)

@@ -42,8 +42,8 @@ func TestDownlinkQueue(t *testing.T) {
 	if got := d.do("POST", path+"/push", "{\n \"downlinks\": [ {\"f_port\": 1, \"frmPayloads\": \"AQI=\" } ] }").is(200).Header.Values("X-Warning"); len(got) != 1 || !strings.Contains(got[0], "downlinks[0].frm_payloads") {
 		t.Errorf("X-Warning %q", got)
 	}
-	d.do("POST", "/as/applications/app1/devices/dev9/down/push", `{"downlinks":[]}`).fails(404, "end_device_not_found")
-	d.do("GET", "/as/applications/app1/devices/dev9/down", nil).fails(404, "end_device_not_found")
+	d.do("POST", "/as/applications/app1/devices/dev9/down/push", `{"downlinks":[]}`).fails(404, "device_not_found")
+	d.do("GET", "/as/applications/app1/devices/dev9/down", nil).fails(404, "device_not_found")
 	d.devices.failOnce("push", messages.Errorf(messages.CodeExhausted, "downlink_queue_capacity", "wait until some are sent"))
 	d.do("POST", path+"/push", `{"downlinks":[{"f_port":3}]}`).fails(http.StatusTooManyRequests, "downlink_queue_capacity")
 }
@@ -78,7 +78,7 @@ func TestFormatterTests(t *testing.T) {
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"up/decode", up(``)).is(200).has("uplink.decoded_payload", "")
 	d.do("PUT", "/as/applications/app1/link", `{"link":{"default_formatters":{"up_formatter":"FORMATTER_CAYENNELPP","down_formatter":"FORMATTER_CAYENNELPP"}}}`).is(200)
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"up/decode", up(``)).is(200).has("uplink.decoded_payload", `{"n":2,"port":3}`)
-	d.do("POST", strings.Replace(path, "dev1", "dev9", 1)+"up/decode", up(``)).fails(404, "end_device_not_found")
+	d.do("POST", strings.Replace(path, "dev1", "dev9", 1)+"up/decode", up(``)).fails(404, "device_not_found")
 
 	got := d.do("POST", path+"up/decode", up(lua+`"bad"`)).fails(400, "decode_uplink")
 	if c := got.err().Details[0].Cause; c == nil || c.Name != "script" || !strings.Contains(c.MessageFormat, "line 1") {

@@ -16,8 +16,8 @@ func TestFourWritesInTTSOrderMakeOneDevice(t *testing.T) {
 	d.app("app1")
 	d.do("POST", "/applications/app1/devices", `{"end_device":{`+otaaIDs+`,"network_server_address":"ns","application_server_address":"as","join_server_address":"js"},
 		"field_mask":{"paths":["ids","network_server_address","application_server_address","join_server_address"]}}`).is(200)
-	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
-	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "device_not_found")
+	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "device_not_found")
 	d.do("PUT", "/js/applications/app1/devices/dev1", `{"end_device":{`+otaaIDs+`,"network_server_address":"ns","application_server_address":"as","root_keys":{"app_key":{"key":"`+appKey+`"}}},
 		"field_mask":{"paths":["network_server_address","application_server_address","ids.join_eui","ids.dev_eui","ids.device_id","ids.application_ids.application_id","root_keys.app_key.key"]}}`).
 		is(200).has("root_keys.app_key.key", `"`+appKey+`"`).has("ids.join_eui", `"0000000000000001"`)
@@ -131,10 +131,10 @@ func TestEachViewDeletesItsPart(t *testing.T) {
 	d.do("GET", all, nil).has("formatters", "").has("frequency_plan_id", `"EU_863_870_TTN"`)
 	d.do("DELETE", "/js/applications/app1/devices/dev1", nil).is(200)
 	d.do("GET", all, nil).has("root_keys", "").has("name", `"first"`)
-	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/js/applications/app1/devices/dev1", nil).fails(404, "device_not_found")
 	d.do("DELETE", "/ns/applications/app1/devices/dev1", nil).is(200)
 	d.do("GET", all, nil).has("frequency_plan_id", "").has("mac_settings", "").has("supports_join", "").has("ids.dev_eui", `"70B3D57ED0000001"`)
-	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
+	d.do("GET", "/ns/applications/app1/devices/dev1", nil).fails(404, "device_not_found")
 	d.do("DELETE", "/ns/applications/app1/devices/dev1", nil).is(200) // once more
 	state, ok := d.devices.state("app1", "dev1")
 	if state.Session != nil || !ok || state.LastJoinNonce != 9 {
@@ -144,7 +144,7 @@ func TestEachViewDeletesItsPart(t *testing.T) {
 	if _, ok := d.devices.state("app1", "abp1"); ok {
 		t.Error("the ABP session is left")
 	}
-	d.do("DELETE", "/ns/applications/app1/devices/dev9", nil).fails(404, "end_device_not_found")
+	d.do("DELETE", "/ns/applications/app1/devices/dev9", nil).fails(404, "device_not_found")
 }
 
 func TestASessionOfThePastIsNotWrittenBack(t *testing.T) {
@@ -177,5 +177,5 @@ func TestReset(t *testing.T) {
 	if state, _ := d.devices.state("app1", "dev1"); state.Session != nil {
 		t.Error("the session is still there")
 	}
-	d.do("PATCH", "/ns/applications/app1/devices/dev9", nil).fails(404, "end_device_not_found")
+	d.do("PATCH", "/ns/applications/app1/devices/dev9", nil).fails(404, "device_not_found")
 }

@@ -104,15 +104,17 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 
 // CorrelationIDsIn finds the correlation ids in a body that DecodeDownlinks refused, as far as they can be read, so that the refusal reaches its author.
 func CorrelationIDsIn(body []byte) []string {
+	type item struct {
+		CorrelationIDs  []string `json:"correlation_ids"`
+		CorrelationIDs2 []string `json:"correlationIds"`
+	}
 	var req struct {
-		Downlinks []struct {
-			CorrelationIDs  []string `json:"correlation_ids"`
-			CorrelationIDs2 []string `json:"correlationIds"`
-		} `json:"downlinks"`
+		Downlinks []item `json:"downlinks"`
+		item             // the list may have been forgotten
 	}
 	_ = json.Unmarshal(body, &req)
 	var ids []string
-	for _, d := range req.Downlinks {
+	for _, d := range append(req.Downlinks, req.item) {
 		ids = append(append(ids, d.CorrelationIDs...), d.CorrelationIDs2...)
 	}
 	return ids
