@@ -2,10 +2,8 @@ package actors
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
-	"time"
 
 	"lorikeet/actors/device"
 	"lorikeet/messages"
@@ -46,7 +44,7 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	now := d.cfg.Clock()
 	items = slices.Clone(items)
 	for i := range items {
-		if err := d.encode(ctx, downFormatter(dev, link), &items[i]); err != nil {
+		if err := d.encode(ctx, downFormatter(dev, link), formatterDevice(&dev), &items[i]); err != nil {
 			return err
 		}
 		items[i].ID = d.cfg.Random.ULID(now)
@@ -57,18 +55,18 @@ func (d *Devices) push(ctx context.Context, id messages.DeviceID, items []messag
 	return err
 }
 
-func (d *Devices) encode(ctx context.Context, f messages.Formatter, item *messages.Downlink) error {
+func (d *Devices) encode(ctx context.Context, f messages.Formatter, dev messages.FormatterDevice, item *messages.Downlink) error {
 	switch {
 	case len(item.FRMPayload) > 0 && f.Kind != "" && f.Kind != messages.FormatterNone:
 		// The raw payload is what is sent; a decoder may show what it means.
-		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock()}); err == nil {
+		if out, err := d.cfg.Formatters.DecodeDownlink(ctx, f, messages.DecodeInput{Bytes: item.FRMPayload, FPort: item.FPort, RecvTime: d.cfg.Clock(), FormatterDevice: dev}); err == nil {
 			item.DecodedPayload, item.DecodedWarnings = out.Data, out.Warnings
 		}
 	case len(item.FRMPayload) == 0 && item.DecodedPayload != nil:
 		if f.Kind == "" {
 			return messages.Invalid("formatter_not_configured", "decoded_payload can't be encoded: the device has no downlink formatter; set one, or send frm_payload")
 		}
-		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort})
+		out, err := d.cfg.Formatters.EncodeDownlink(ctx, f, messages.EncodeInput{Data: item.DecodedPayload, FPort: item.FPort, FormatterDevice: dev})
 		if err != nil {
 			return err
 		}
@@ -173,81 +171,4 @@ func (d *Devices) RegistryChanged(c messages.Change) {
 	case messages.KindLink:
 		d.router.TellAwake(c.ID, "", forgetProfile{})
 	}
-}
-
-func (d *Device) show() v3.EndDevice {
-	s := d.state
-	out := v3.EndDevice{
-		Session: showSession(s.Session), PendingSession: showSession(s.Pending), LastJoinNonce: v3.Uint32(s.LastJoinNonce),
-		LastDevNonce: v3.Uint32(s.LastDevNonce), LastSeenAt: optionalTime(s.LastSeenAt), ActivatedAt: optionalTime(s.ActivatedAt),
-	}
-	for i := 0; i+1 < len(s.UsedDevNonces); i += 2 {
-		out.UsedDevNonces = append(out.UsedDevNonces, v3.Uint32(s.UsedDevNonces[i])<<8|v3.Uint32(s.UsedDevNonces[i+1]))
-	}
-	if out.Session != nil {
-		for _, item := range d.queue() {
-			out.Session.Queue = append(out.Session.Queue, v3.FromDownlink(item))
-		}
-	}
-	return out
-}
-
-func showSession(s *device.Session) *v3.Session {
-	if s == nil {
-		return nil
-	}
-	out := &v3.Session{DevAddr: &s.DevAddr, LastFCntUp: v3.Uint32(s.LastFCntUp), StartedAt: optionalTime(s.StartedAt)}
-	if s.NextFCntDown > 0 {
-		out.LastNFCntDown, out.LastAFCntDown = v3.Uint32(s.NextFCntDown-1), v3.Uint32(s.NextFCntDown-1)
-	}
-	out.Keys.SessionKeyID = s.KeyID
-	envelope := func(k messages.Key) *v3.KeyEnvelope {
-		if k.IsZero() {
-			return nil
-		}
-		return &v3.KeyEnvelope{Key: (*v3.HexKey)(&k)}
-	}
-	out.Keys.FNwkSIntKey, out.Keys.AppSKey = envelope(s.NwkSKey), envelope(s.AppSKey)
-	return out
-}
-
-// simulate decodes and publishes; nothing of the device changes.
-func (d *Device) simulate(up v3.ApplicationUp) error {
-	now := d.cfg.Clock()
-	up.EndDeviceIDs, up.Simulated, up.ReceivedAt = d.view.ids, true, &now
-	up.CorrelationIDs = append(slices.Clone(up.CorrelationIDs), "as:up:"+d.cfg.Random.ULID(now))
-	var addr messages.DevAddr
-	if s := d.state.Session; s != nil {
-		addr = s.DevAddr
-		up.EndDeviceIDs.DevAddr = &addr
-	}
-	if m := up.UplinkMessage; m != nil {
-		if m.ReceivedAt == nil {
-			m.ReceivedAt = &now
-		}
-		d.decodeSimulated(m, now)
-	}
-	ev, err := d.view.event(up, d.id.UID()+":simulated:"+d.cfg.Random.ULID(now), addr, now)
-	if err != nil {
-		return messages.Invalid("simulated_message", "message can't be published: %w", err)
-	}
-	ctx, cancel := d.context()
-	defer cancel()
-	_, err = d.cfg.Store.Commit(ctx, messages.Commit{Device: d.id, Events: []messages.Event{ev}})
-	return err
-}
-
-func (d *Device) decodeSimulated(m *v3.UplinkMessage, now time.Time) {
-	if len(m.FRMPayload) == 0 || d.decoder.Kind == "" || d.decoder.Kind == messages.FormatterNone {
-		return
-	}
-	ctx, cancel := d.context()
-	defer cancel()
-	out, err := d.cfg.Formatters.DecodeUplink(ctx, d.decoder, messages.DecodeInput{Bytes: m.FRMPayload, FPort: uint8(m.FPort), RecvTime: now})
-	if err != nil {
-		m.DecodedPayload, m.DecodeError = nil, err.Error()
-		return
-	}
-	m.DecodedPayload, m.DecodedPayloadWarnings = json.RawMessage(out.Data), out.Warnings
-	m.NormalizedPayload, m.NormalizedPayloadWarnings = out.Normalized, out.NormalizedWarnings
 }

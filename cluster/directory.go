@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"lorikeet/messages"
@@ -93,6 +94,14 @@ func (d *Directory) Set(id messages.DeviceID, entries ...messages.SessionEntry) 
 		return
 	}
 	ds.devices[id] = after
+}
+
+// DevAddrs gives the addresses of a device's sessions.
+func (d *Directory) DevAddrs(id messages.DeviceID) []messages.DevAddr {
+	s := d.deviceShard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.devices[id])
 }
 
 // put adds c, in place of the device's other entries under this address if replace is set.

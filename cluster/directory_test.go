@@ -95,6 +95,19 @@ func TestDirectoryTakes16BitCountersAndResets(t *testing.T) {
 	d.wants(t, a.NwkSKey, a.DevAddr, 3, device(1), Found)
 }
 
+func TestDirectoryKnowsTheAddressesOfADevice(t *testing.T) {
+	d := NewDirectory()
+	first, second := messages.DevAddr{0, 0, 0, 1}, messages.DevAddr{0, 0, 0, 2}
+	d.Set(device(1), messages.SessionEntry{DevAddr: first}, messages.SessionEntry{DevAddr: second})
+	if got := d.DevAddrs(device(1)); len(got) != 2 || got[0] != first || got[1] != second {
+		t.Errorf("got %v", got)
+	}
+	d.Set(device(1))
+	if got := d.DevAddrs(device(1)); len(got) != 0 {
+		t.Errorf("got %v of a device without sessions", got)
+	}
+}
+
 func TestDirectoryIsSafeForConcurrentUse(t *testing.T) {
 	d := NewDirectory()
 	var wg sync.WaitGroup

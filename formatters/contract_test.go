@@ -41,10 +41,9 @@ function encodeDownlink(input) {
 	return input.data.keep ? {bytes: [n >> 8, n]} : {bytes: [n >> 8, n], fPort: 10};
 }
 function decodeDownlink(input) { return {data: {interval: input.bytes[0] << 8 | input.bytes[1]}}; }`,
-	Counter:   `var n = 0; function decodeUplink() { n++; var before = [1].slice(0).length; Array.prototype.slice = null; Object.prototype.temperature = 5; return {data: {n: n * before}}; }`,
-	NotFinite: jsBody(`return {data: {a: NaN, b: 1}}`),
-	Broken:    "var a = 1;\nfunction decodeUplink(input) {\n return {data: ;\n}",
-	Empty:     `var a = 1;`,
+	Counter: `var n = 0; function decodeUplink() { n++; var before = [1].slice(0).length; Array.prototype.slice = null; Object.prototype.temperature = 5; return {data: {n: n * before}}; }`,
+	Broken:  "var a = 1;\nfunction decodeUplink(input) {\n return {data: ;\n}",
+	Empty:   `var a = 1;`,
 	Refused: map[string]string{
 		jsBody(`return {data: 5}`):                      "data must be an object",
 		jsBody(`return`):                                "must return an object",
@@ -117,10 +116,9 @@ function encodeDownlink(input)
 	return out
 end
 function decodeDownlink(input) return {data = {interval = input.bytes[1] * 256 + input.bytes[2]}} end`,
-	Counter:   `n = 0 function decodeUplink() n = n + 1 local before = #string.rep('x', 1) string.rep = nil return {data = {n = n * before}} end`,
-	NotFinite: luaBody(`return {data = {a = 0 / 0, b = 1}}`),
-	Broken:    "local a = 1\nfunction decodeUplink(input)\n return {data = = 1}\nend",
-	Empty:     `local a = 1`,
+	Counter: `n = 0 function decodeUplink() n = n + 1 local before = #string.rep('x', 1) string.rep = nil return {data = {n = n * before}} end`,
+	Broken:  "local a = 1\nfunction decodeUplink(input)\n return {data = = 1}\nend",
+	Empty:   `local a = 1`,
 	Refused: map[string]string{
 		luaBody(`return {data = 5}`):                      "data",
 		luaBody(`return`):                                 "decodeUplink",

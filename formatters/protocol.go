@@ -14,7 +14,7 @@ import (
 // A frame is four bytes of length, most significant first, and as many bytes. Inside, integers are varints, texts and byte strings are preceded by
 // their length, lists by their count. Both ends are the same binary; hello tells a worker that is something else.
 const (
-	hello        = "lorikeet formatter worker 1"
+	hello        = "lorikeet formatter worker 2"
 	frameHeader  = 4
 	maxFrame     = 2 << 20
 	maxInputData = 256 << 10 // bytes of EncodeInput.Data
@@ -62,8 +62,8 @@ const (
 // answer of a worker.
 type answer struct {
 	status  status
-	tired   bool // the worker wants to be replaced: it can't give back the memory of a former call
-	err     *messages.Error
+	tired   bool            // the worker wants to be replaced: it can't give back the memory of a former call
+	err     *messages.Error // of statusError; with statusOK, why what was decoded could not be normalized
 	decoded messages.Decoded
 	encoded messages.Encoded
 }
@@ -118,11 +118,14 @@ func (r *request) appendTo(b []byte) []byte {
 	switch r.op {
 	case opDecodeUplink, opDecodeDownlink:
 		b = append(b, r.decode.FPort)
-		b = binary.AppendVarint(b, r.decode.RecvTime.UnixNano())
+		b = appendTime(b, r.decode.RecvTime)
 		b = appendText(b, r.decode.Bytes)
+		b = appendRadio(b, &r.decode)
+		b = appendDevice(b, &r.decode.FormatterDevice)
 	case opEncodeDownlink:
 		b = append(b, r.encode.FPort)
 		b = appendText(b, r.encode.Data)
+		b = appendDevice(b, &r.encode.FormatterDevice)
 	}
 	return closeFrame(b)
 }
@@ -136,9 +139,11 @@ func parseRequest(content []byte) (request, error) {
 	switch r.op {
 	case opCheck:
 	case opDecodeUplink, opDecodeDownlink:
-		r.decode = messages.DecodeInput{FPort: p.byte(), RecvTime: time.Unix(0, p.varint()).UTC(), Bytes: p.bytes()}
+		r.decode = messages.DecodeInput{FPort: p.byte(), RecvTime: p.time(), Bytes: p.bytes()}
+		p.radio(&r.decode)
+		r.decode.FormatterDevice = p.device()
 	case opEncodeDownlink:
-		r.encode = messages.EncodeInput{FPort: p.byte(), Data: p.bytes()}
+		r.encode = messages.EncodeInput{FPort: p.byte(), Data: p.bytes(), FormatterDevice: p.device()}
 	default:
 		return request{}, fmt.Errorf("%w: operation %d", errFrame, r.op)
 	}
@@ -150,15 +155,16 @@ func (a *answer) appendTo(b []byte, op operation) []byte {
 	b = append(openFrame(b), byte(a.status), flag(a.tired))
 	switch {
 	case a.status == statusError:
-		b = append(b, byte(a.err.Code))
-		b = appendText(b, a.err.Name)
-		b = appendText(b, a.err.Message)
+		b = appendError(b, a.err)
 	case a.status != statusOK:
 	case op == opDecodeUplink || op == opDecodeDownlink:
 		b = appendText(b, a.decoded.Data)
 		b = appendTexts(b, a.decoded.Warnings)
 		b = appendTexts(b, a.decoded.Normalized)
 		b = appendTexts(b, a.decoded.NormalizedWarnings)
+		if b = append(b, flag(a.err != nil)); a.err != nil {
+			b = appendError(b, a.err)
+		}
 	case op == opEncodeDownlink:
 		b = append(b, a.encoded.FPort)
 		b = appendText(b, a.encoded.Bytes)
@@ -173,7 +179,7 @@ func parseAnswer(content []byte, op operation) (answer, error) {
 	a := answer{status: status(p.byte()), tired: p.byte() != 0}
 	switch a.status {
 	case statusError:
-		a.err = &messages.Error{Code: messages.Code(p.byte()), Name: string(p.bytes()), Message: string(p.bytes())}
+		a.err = p.err()
 	case statusUnknown:
 	case statusOK:
 		switch op {
@@ -183,6 +189,9 @@ func parseAnswer(content []byte, op operation) (answer, error) {
 				a.decoded.Normalized = append(a.decoded.Normalized, json.RawMessage(p.bytes()))
 			}
 			a.decoded.NormalizedWarnings = p.texts()
+			if p.byte() != 0 {
+				a.err = p.err()
+			}
 		case opEncodeDownlink:
 			a.encoded = messages.Encoded{FPort: p.byte(), Bytes: p.bytes(), Warnings: p.texts()}
 		}
@@ -190,6 +199,10 @@ func parseAnswer(content []byte, op operation) (answer, error) {
 		return answer{}, fmt.Errorf("%w: status %d", errFrame, a.status)
 	}
 	return a, p.end()
+}
+
+func appendError(b []byte, err *messages.Error) []byte {
+	return appendText(appendText(append(b, byte(err.Code)), err.Name), err.Message)
 }
 
 func flag(v bool) byte {
@@ -266,6 +279,10 @@ func (p *parser) texts() []string {
 		out = append(out, string(p.bytes()))
 	}
 	return out
+}
+
+func (p *parser) err() *messages.Error {
+	return &messages.Error{Code: messages.Code(p.byte()), Name: string(p.bytes()), Message: string(p.bytes())}
 }
 
 func (p *parser) end() error {

@@ -17,9 +17,15 @@ var someRequests = []request{
 	{op: opCheck, language: luaScript, id: 7, timeout: time.Second, new: true, source: "x"},
 	{op: opDecodeUplink, language: javaScript, id: 1 << 40, timeout: 100 * time.Millisecond,
 		decode: messages.DecodeInput{Bytes: []byte{0, 255}, FPort: 223, RecvTime: time.Date(2026, 11, 23, 10, 0, 0, 123456789, time.UTC)}},
+	{op: opDecodeUplink, language: luaScript, id: 9, decode: messages.DecodeInput{Bytes: []byte{1}, FCnt: 1 << 31, RSSI: ptr[float32](-113), SNR: ptr[float32](-7.25),
+		FormatterDevice: messages.FormatterDevice{Device: messages.DeviceID{ApplicationID: "app", DeviceID: "dev"}, DevEUI: messages.EUI64{1, 2},
+			Attributes: map[string]string{"a": "1", "b": ""}, VersionIDs: &messages.VersionIDs{BrandID: "b", BandID: "EU_863_870"}}}},
 	{op: opDecodeDownlink, language: javaScript, id: 2, new: true, source: "", decode: messages.DecodeInput{RecvTime: time.Unix(0, -1).UTC()}},
-	{op: opEncodeDownlink, language: javaScript, id: 3, encode: messages.EncodeInput{Data: json.RawMessage(`{"a":1}`), FPort: 1}},
+	{op: opEncodeDownlink, language: javaScript, id: 3, encode: messages.EncodeInput{Data: json.RawMessage(`{"a":1}`), FPort: 1,
+		FormatterDevice: messages.FormatterDevice{Attributes: map[string]string{"k": "v"}}}},
 }
+
+func ptr[T any](v T) *T { return &v }
 
 var someAnswers = []struct {
 	op     operation
@@ -30,6 +36,7 @@ var someAnswers = []struct {
 	{opDecodeUplink, answer{status: statusError, err: messages.Invalid("formatter_error", "no")}},
 	{opDecodeUplink, answer{status: statusOK, tired: true, decoded: messages.Decoded{Data: json.RawMessage(`{"a":1}`), Warnings: []string{"w", ""},
 		Normalized: []json.RawMessage{json.RawMessage(`{}`), json.RawMessage(`{"b":2}`)}, NormalizedWarnings: []string{"x"}}}},
+	{opDecodeUplink, answer{status: statusOK, decoded: messages.Decoded{Data: json.RawMessage(`{}`)}, err: messages.Invalid("formatter_normalize", "unknown field")}},
 	{opDecodeDownlink, answer{status: statusOK, decoded: messages.Decoded{Data: json.RawMessage(`{}`)}}},
 	{opEncodeDownlink, answer{status: statusOK, encoded: messages.Encoded{Bytes: []byte{1, 2}, FPort: 9, Warnings: []string{"w"}}}},
 }

@@ -106,7 +106,8 @@ func (s *Set) Close() error {
 	return nil
 }
 
-// DecodeUplink decodes what a device sent. With FORMATTER_NONE the result is empty. The errors are messages.Errors:
+// DecodeUplink decodes what a device sent. With FORMATTER_NONE the result is empty. If only the normalization fails, the decoded data come with the error.
+// The errors are messages.Errors:
 //
 //   - of the script: formatter_compile, formatter_error (it threw or returned errors), formatter_output (what it returned can't be used),
 //     formatter_function (it has no function for this), formatter_limit (it took too long or too much memory), formatter_parked (it had to be
@@ -250,7 +251,7 @@ func (s *Set) callWorker(script *script, r *request) (answer, *process, error) {
 				p = nil
 			}
 			if a.err != nil {
-				return answer{}, p, a.err
+				return a, p, a.err
 			}
 			return a, p, nil
 		}

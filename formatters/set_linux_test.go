@@ -124,12 +124,29 @@ func TestBusyMachineIsNotTheScriptsFault(t *testing.T) {
 	}
 }
 
+// awaitStopped returns when a signal has stopped a process: it takes effect some time after it was sent.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, state, _ := strings.Cut(string(text), ") "); strings.HasPrefix(state, "T") { // proc(5): the state follows the name
+			return
+		}
+	}
+	t.Fatal("the process goes on")
+}
+
 func TestWorkerThatIsStuckIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := openSet(t, Config{Workers: 1})
-	if err := idleWorker(t, s).cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	p := idleWorker(t, s)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	awaitStopped(t, p.cmd.Process.Pid)
 	if err := decode(t, s, healthyScript); !errors.Is(err, errLimit) {
 		t.Errorf("got %v, want formatter_limit", err)
 	}

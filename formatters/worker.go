@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"container/list"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"lorikeet/formatters/javascript"
 	"lorikeet/formatters/lua"
+	"lorikeet/formatters/normalized"
 	"lorikeet/messages"
 )
 
@@ -144,9 +146,11 @@ func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 	}()
 	switch r.op {
 	case opDecodeUplink:
-		a.decoded, err = c.program.DecodeUplink(ctx, r.decode)
+		if a.decoded, err = c.program.DecodeUplink(ctx, r.decode); err == nil {
+			err = normalize(&a.decoded)
+		}
 		if err != nil && a.decoded.Data != nil { // only the normalization failed: what was decoded stands
-			a.decoded.NormalizedWarnings, err = []string{"normalizeUplink: " + err.Error()}, nil
+			a.err, err = errorOf(err), nil
 		}
 	case opDecodeDownlink:
 		a.decoded, err = c.program.DecodeDownlink(ctx, r.decode)
@@ -156,12 +160,32 @@ func (c *cached) run(ctx context.Context, r *request) (a answer, err error) {
 	return a, err
 }
 
-func failed(err error) answer {
+func failed(err error) answer { return answer{status: statusError, err: errorOf(err)} }
+
+func errorOf(err error) *messages.Error {
 	var e *messages.Error
 	if !errors.As(err, &e) {
 		e = messages.Invalid("formatter_error", "%v", err)
 	}
-	return answer{status: statusError, err: e}
+	return e
+}
+
+// normalize checks what normalizeUplink gave. Without one, decoded data that are a measurement as they are become the only one.
+func normalize(d *messages.Decoded) error {
+	if d.Normalized == nil {
+		if valid, warnings, err := normalized.CheckAll([]json.RawMessage{d.Data}); err == nil {
+			d.Normalized, d.NormalizedWarnings = valid, warnings
+		}
+		return nil
+	}
+	valid, warnings, err := normalized.CheckAll(d.Normalized)
+	if err != nil {
+		d.Normalized, d.NormalizedWarnings = nil, nil
+		e := errorOf(err)
+		return messages.Errorf(e.Code, "formatter_output", "normalizeUplink: %s", e.Message)
+	}
+	d.Normalized, d.NormalizedWarnings = valid, append(d.NormalizedWarnings, warnings...)
+	return nil
 }
 
 // find gives the program of a request, compiled if need be; nil if the source is needed and was not sent.

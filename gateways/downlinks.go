@@ -54,6 +54,7 @@ type DownlinkDoor struct {
 	Downlinks   Downlinks
 	Metrics     *DownlinkMetrics // may be nil
 	Logger      *slog.Logger
+	Input       v3.Input // how wrong input is taken
 	// SenderRepeats: a request that is not Settled is not over, since its sender makes it again, so the application is not told that it failed.
 	SenderRepeats bool
 	foreign       atomic.Bool // a refusal for another application was logged
@@ -73,7 +74,7 @@ func (d *DownlinkDoor) Handle(ctx context.Context, replace bool, body []byte) er
 
 // HandleDevice is Handle for a request that is for a known device, whichever the body names.
 func (d *DownlinkDoor) HandleDevice(ctx context.Context, device messages.DeviceID, replace bool, body []byte) error {
-	downlinks, err := decode(body)
+	downlinks, err := d.decode(body)
 	if err != nil {
 		d.Metrics.Count(d.Provider, "refused")
 		d.refuse(ctx, device, downlinks, err)
@@ -98,11 +99,11 @@ func Settled(err error) bool {
 }
 
 // decode reads the downlinks of a request. With an error, it gives what the refusal can be told about.
-func decode(body []byte) ([]messages.Downlink, error) {
+func (d *DownlinkDoor) decode(body []byte) ([]messages.Downlink, error) {
 	if err := checkSize(body); err != nil {
 		return []messages.Downlink{{}}, err
 	}
-	downlinks, err := v3.DecodeDownlinks(body, nil)
+	downlinks, err := d.Input.DecodeDownlinks(body, nil)
 	if err != nil {
 		return []messages.Downlink{{CorrelationIDs: v3.CorrelationIDsIn(body)}}, err
 	}

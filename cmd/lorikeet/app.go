@@ -176,8 +176,12 @@ func (s *server) startIntegrations(ctx context.Context) error {
 		cfg.ReplicaPatience = 30 * time.Second
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, cfg)
+	input, err := s.cfg.API.input()
+	if err != nil {
+		return err
+	}
 	s.connector = &connector{
-		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)

@@ -39,6 +39,7 @@ type Config struct {
 	NetID    string        `yaml:"net_id" doc:"NetID of the network, 6 hex digits"`
 	Log      LogConfig     `yaml:"log"`
 	HTTP     HTTPConfig    `yaml:"http"`
+	API      APIConfig     `yaml:"api"`
 	MQTT     MQTTConfig    `yaml:"mqtt"`
 	UDP      UDPConfig     `yaml:"udp"`
 	Radio    RadioConfig   `yaml:"radio"`
@@ -60,10 +61,9 @@ type HTTPConfig struct {
 	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: http://localhost and the port"`
 }
 
-type MQTTConfig struct {
-	Listen         string `yaml:"listen" doc:"address of the MQTT broker; empty: no broker"`
-	PublicAddress  string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
-	MaxConnections int    `yaml:"max_connections" doc:"clients at one time"`
+type APIConfig struct {
+	Input       string `yaml:"input" doc:"strict: wrong input is refused, with what to send instead; lenient: it is taken as The Things Stack takes it. For REST, MQTT, webhooks and pub/sub"`
+	DevEUIBlock string `yaml:"dev_eui_block" doc:"block of DevEUIs that the API issues, as its first EUI and the number of fixed bits, e.g. 70B3D57ED0000000/40; empty: random locally administered ones"`
 }
 
 type UDPConfig struct {
@@ -137,7 +137,8 @@ func DefaultConfig() Config {
 		Data: "lorikeet-data", NetID: "000000",
 		Log:      LogConfig{Level: "info", Format: "text"},
 		HTTP:     HTTPConfig{Listen: ":1885"},
-		MQTT:     MQTTConfig{Listen: ":1883", MaxConnections: 10000},
+		API:      APIConfig{Input: "strict"},
+		MQTT:     defaultMQTT(),
 		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
 		Radio:    RadioConfig{DeduplicationWindow: 200 * time.Millisecond, MaxInFlight: 20000, PassivateAfter: 5 * time.Minute},
 		Store:    StoreConfig{Retention: 30 * 24 * time.Hour},
@@ -164,7 +165,7 @@ func (c *Config) Validate() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format %q: use text or json", c.Log.Format)
 	}
-	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "mqtt.listen": c.MQTT.Listen, "udp.listen": c.UDP.Listen} {
+	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "udp.listen": c.UDP.Listen} {
 		if addr == "" && name != "http.listen" {
 			continue
 		}
@@ -172,11 +173,13 @@ func (c *Config) Validate() error {
 			bad("%s %q: use host:port or :port", name, addr)
 		}
 	}
+	errs = append(errs, c.MQTT.validate()...)
 	if c.HTTP.PublicURL != "" {
 		if u, err := url.Parse(c.HTTP.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)
 		}
 	}
+	errs = append(errs, c.API.validate()...)
 	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
 		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)
 	}

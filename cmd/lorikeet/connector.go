@@ -44,6 +44,7 @@ type connector struct {
 	integrations *actors.Integrations
 	sender       *webhook.Sender
 	downlinks    gateways.Downlinks
+	input        v3.Input // how wrong downlinks of pub/sub are taken
 	metrics      *gateways.DownlinkMetrics
 	log          *slog.Logger
 
@@ -241,12 +242,12 @@ func (c *connector) setPubSub(p v3.PubSub) {
 		cfg.Created = *p.CreatedAt
 	}
 	open := func() (actors.Integration, error) {
-		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Logger: c.log})
+		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log})
 	}
 	if p.MQTT != nil {
 		cfg.Kind = "mqtt"
 		open = func() (actors.Integration, error) {
-			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Logger: c.log})
+			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log})
 		}
 	}
 	c.set(integrationKey("pubsub", app, p.IDs.PubSubID), cfg, open)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -46,13 +45,14 @@ func (s *server) startDoors(ctx context.Context) error {
 }
 
 func (s *server) startBroker(context.Context) (err error) {
-	if s.cfg.MQTT.Listen == "" {
+	if !s.cfg.MQTT.enabled() {
 		return nil
 	}
-	s.broker, err = broker.Open(broker.Config{
-		Listen: s.cfg.MQTT.Listen, MaxConnections: s.cfg.MQTT.MaxConnections, Authorize: s.registry.Authorize,
-		ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices, Log: s.log.With("component", "broker"), Registerer: s.metrics,
-	})
+	cfg := s.brokerConfig()
+	if cfg.Input, err = s.cfg.API.input(); err != nil {
+		return err
+	}
+	s.broker, err = broker.Open(cfg)
 	return err
 }
 
@@ -106,12 +106,17 @@ func (s *server) startCleaning(ctx context.Context) {
 }
 
 func (s *server) startREST() (err error) {
-	s.rest, err = rest.Open(rest.Config{
-		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: s.publicMQTT(), Version: buildVersion(),
+	mqtt, mqttTLS := s.publicMQTT()
+	cfg, err := s.completeREST(rest.Config{
+		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts,
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, GatewayStats: s.gatewayStats, DeleteApplicationData: s.store.DeleteApplication,
 		Cluster: s.clusterStatus, Ready: s.ready, Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Log: s.log, Registerer: s.metrics,
 	})
+	if err != nil {
+		return err
+	}
+	s.rest, err = rest.Open(cfg)
 	return err
 }
 
@@ -159,21 +164,6 @@ func (s *server) localGatewayStats(eui messages.EUI64) (v3.GatewayConnectionStat
 		return v3.GatewayConnectionStats{}, false
 	}
 	return connectionStats(c), true
-}
-
-// publicMQTT is the address that mqtt-connection-info tells.
-func (s *server) publicMQTT() string {
-	if s.broker == nil {
-		return ""
-	}
-	if s.cfg.MQTT.PublicAddress != "" {
-		return s.cfg.MQTT.PublicAddress
-	}
-	_, port, err := net.SplitHostPort(s.broker.Addr())
-	if err != nil {
-		return ""
-	}
-	return net.JoinHostPort("localhost", port)
 }
 
 // radioSink hands frames to the ingress. The door itself keeps what radio gateways say of themselves.

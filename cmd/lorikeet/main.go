@@ -139,7 +139,13 @@ func (s *server) announce(w io.Writer) {
 	}
 	fmt.Fprintf(w, "Lorikeet is ready: REST %s", s.rest.Addr())
 	if s.broker != nil {
-		fmt.Fprintf(w, ", MQTT %s", s.broker.Addr())
+		for _, door := range []struct{ name, address string }{
+			{"MQTT", s.broker.Addr()}, {"MQTT over TLS", s.broker.TLSAddr()}, {"MQTT over WebSocket", s.broker.WebSocketAddr(false)}, {"MQTT over WebSocket with TLS", s.broker.WebSocketAddr(true)},
+		} {
+			if door.address != "" {
+				fmt.Fprintf(w, ", %s %s", door.name, door.address)
+			}
+		}
 	}
 	if s.udp != nil {
 		fmt.Fprintf(w, ", radio gateways (Semtech UDP) %s", s.udp.Addr())

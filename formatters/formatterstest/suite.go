@@ -32,13 +32,12 @@ type Scripts struct {
 	// "interval is missing" otherwise; decodes that downlink.
 	Thermometer string
 	// Counter counts its calls in a global, returns n, and spoils a built-in that it uses.
-	Counter   string
-	NotFinite string            // returns {"a": NaN, "b": 1}
-	Broken    string            // has an error on line 3
-	Empty     string            // defines no function
-	Refused   map[string]string // what runs but can't be used: the words of the error, by source
-	Hostile   map[string]string // loops, bombs and floods by name; all fail
-	Hang      string            // never ends
+	Counter string
+	Broken  string            // has an error on line 3
+	Empty   string            // defines no function
+	Refused map[string]string // what runs but can't be used: the words of the error, by source
+	Hostile map[string]string // loops, bombs and floods by name; all fail
+	Hang    string            // never ends
 }
 
 func (s Scripts) formatter(source string) messages.Formatter {
@@ -63,7 +62,6 @@ func Run(t *testing.T, cfg formatters.Config, scripts Scripts) {
 		{"Failures", testFailures},
 		{"Encode", testEncode},
 		{"DecodeDownlinkInvertsEncode", testDecodeDownlink},
-		{"NotFiniteIsNull", testNotFinite},
 		{"UnusableResults", testRefused},
 		{"Check", testCheck},
 		{"NothingIsLeft", testNothingIsLeft},
@@ -203,17 +201,6 @@ func testDecodeDownlink(t *testing.T, s suite) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		wantJSON(t, d.Data, want)
-	}
-}
-
-func testNotFinite(t *testing.T, s suite) {
-	d, err := s.decode(t.Context(), s.NotFinite, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantJSON(t, d.Data, `{"a":null,"b":1}`)
-	if len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "a") {
-		t.Errorf("warnings are %q, want one that names a", d.Warnings)
 	}
 }
 

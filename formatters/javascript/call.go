@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/dop251/goja"
 
@@ -223,47 +222,6 @@ func (c *call) describe(v goja.Value) string {
 	text, err := o.MarshalJSON()
 	c.check(err)
 	return clip(string(text))
-}
-
-// input of a decoder, made before the script can change the built-ins.
-type input struct {
-	c            *call
-	bytes, fPort goja.Value
-	recvTime     goja.Value // nil: made when it is read
-	at           time.Time
-}
-
-func (c *call) decodeInput(in messages.DecodeInput) input {
-	bytes := make([]any, len(in.Bytes))
-	for i, b := range in.Bytes {
-		bytes[i] = int64(b)
-	}
-	out := input{c: c, bytes: c.vm.NewArray(bytes...), fPort: c.vm.ToValue(int64(in.FPort)), at: in.RecvTime}
-	if c.names.recvTime {
-		out.recvTime = c.date(in.RecvTime)
-	}
-	return out
-}
-
-// date is dear: it makes the whole Date class.
-func (c *call) date(t time.Time) goja.Value {
-	date, err := c.vm.New(c.vm.Get("Date"), c.vm.ToValue(t.UnixMilli()))
-	c.check(err)
-	return date
-}
-
-func (in input) object() *goja.Object {
-	o := in.c.vm.NewObject()
-	in.c.set(o, "bytes", in.bytes)
-	in.c.set(o, "fPort", in.fPort)
-	if in.recvTime != nil {
-		in.c.set(o, "recvTime", in.recvTime)
-	} else { // the source doesn't name it, but may walk over the members
-		get := in.c.vm.ToValue(func(goja.FunctionCall) goja.Value { return in.c.date(in.at) })
-		in.c.check(o.DefineAccessorProperty("recvTime", get, nil, goja.FLAG_TRUE, goja.FLAG_TRUE))
-	}
-	in.c.set(o, "variables", in.c.vm.NewObject())
-	return o
 }
 
 // parse keeps the order of keys, as no Go map does.

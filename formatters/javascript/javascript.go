@@ -37,7 +37,7 @@ type Program struct {
 }
 
 // names are globals that the source mentions. Each costs time to make for every call, so a script has only those.
-type names struct{ console, base64, buffer, module, recvTime, normalize bool }
+type names struct{ console, base64, buffer, module, recvTime, normalize, fCnt, radio, device bool }
 
 // Compile parses a script. The error, formatter_compile, names the line.
 func Compile(source string) (p *Program, err error) {
@@ -61,6 +61,7 @@ func Compile(source string) (p *Program, err error) {
 	return &Program{compiled: program, names: names{
 		console: mentions("console"), base64: mentions("atob") || mentions("btoa"), buffer: mentions("Buffer"),
 		module: mentions("module") || mentions("exports"), recvTime: mentions("recvTime"), normalize: mentions("normalizeUplink"),
+		fCnt: mentions("fCnt") || mentions("f_cnt"), radio: mentions("rssi") || mentions("snr"), device: mentions("device"),
 	}}, nil
 }
 
@@ -82,24 +83,29 @@ func compileError(err error) error {
 	return messages.Invalid("formatter_compile", "the script can't be compiled: line %d, column %d: %s", position.Line, position.Column, clip(text))
 }
 
-// DecodeUplink runs the uplink decoder and, if there is one, normalizeUplink, whose failure is a warning. Its errors are named formatter_error (the script
-// threw or returned errors), formatter_output (what it returned can't be used), formatter_function (it has no decoder) and formatter_limit (ctx ended).
+// DecodeUplink runs the uplink decoder and, if there is one, normalizeUplink: if only that fails, the decoded data come with the error. Normalized is nil if
+// there is none. Errors are named formatter_error (the script threw or returned errors), formatter_output (what it returned can't be used),
+// formatter_function (it has no decoder) and formatter_limit (ctx ended).
 func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (d messages.Decoded, err error) {
+	var normalization error
 	err = p.run(ctx, func(c *call) {
 		input := c.decodeInput(in)
 		c.load()
 		if f, ok := c.find("decodeUplink"); ok {
 			d = c.decoded("decodeUplink", c.settled(f.invoke(input.object())))
 		} else if f, ok := c.find("Decode"); ok {
-			d = c.decodedBare(c.settled(f.invoke(input.fPort, input.bytes, c.vm.NewObject())))
+			d = c.decodedBare(c.settled(f.invoke(input.fPort, input.bytes, input.variables)))
 		} else if f, ok := c.find("Decoder"); ok {
 			d = c.decodedBare(c.settled(f.invoke(input.bytes, input.fPort)))
 		} else {
 			c.fail(missing("decodeUplink(input)"))
 		}
-		c.normalize(&d)
+		normalization = c.normalize(&d)
 	})
-	return d, err
+	if err != nil {
+		return messages.Decoded{}, err
+	}
+	return d, normalization
 }
 
 // DecodeDownlink is DecodeUplink for what is sent to a device. Only decodeDownlink(input) is looked for.
@@ -119,18 +125,14 @@ func (p *Program) DecodeDownlink(ctx context.Context, in messages.DecodeInput) (
 // EncodeDownlink runs the downlink encoder. Its errors are those of DecodeUplink, and formatter_input if the data are no JSON.
 func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (e messages.Encoded, err error) {
 	err = p.run(ctx, func(c *call) {
-		data, fPort := c.parse(in.Data), c.vm.ToValue(int64(in.FPort))
+		input := c.encodeInput(in)
 		c.load()
 		if f, ok := c.find("encodeDownlink"); ok {
-			input := c.vm.NewObject()
-			c.set(input, "data", data)
-			c.set(input, "fPort", fPort)
-			c.set(input, "variables", c.vm.NewObject())
-			e = c.encoded(c.settled(f.invoke(input)), in.FPort)
+			e = c.encoded(c.settled(f.invoke(input.object())), in.FPort)
 		} else if f, ok := c.find("Encode"); ok {
-			e = c.encodedBare(c.settled(f.invoke(fPort, data, c.vm.NewObject())), in.FPort)
+			e = c.encodedBare(c.settled(f.invoke(input.fPort, input.data, input.variables)), in.FPort)
 		} else if f, ok := c.find("Encoder"); ok {
-			e = c.encodedBare(c.settled(f.invoke(data, fPort)), in.FPort)
+			e = c.encodedBare(c.settled(f.invoke(input.data, input.fPort)), in.FPort)
 		} else {
 			c.fail(missing("encodeDownlink(input)"))
 		}

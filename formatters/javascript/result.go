@@ -2,6 +2,7 @@ package javascript
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"reflect"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 const (
 	maxDepth = 32 // of objects and arrays in a result: readers of JSON have limits of their own
 	maxBytes = 1 << 10
+
+	maxMeasurements = 256 // of one uplink
 )
 
 // decoded reads {data, warnings, errors}.
@@ -44,16 +47,8 @@ func (c *call) data(v goja.Value, warnings []string) messages.Decoded {
 		}
 		c.fail(badOutput("data must be an object, not %s%s", kindOf(v), reason))
 	}
-	o = c.asObject(o)
-	d := messages.Decoded{Data: c.json("data", o), Warnings: warnings}
-	// JSON has no NaN and no infinity, and says null. Only then is it worth looking.
-	if strings.Contains(string(d.Data), "null") {
-		if at, found := c.nonFinite(o, "", 0); found {
-			d.Warnings = append(d.Warnings, clip(at)+" is not a finite number; it is sent as null")
-		}
-	}
 	c.shown = o
-	return d
+	return messages.Decoded{Data: c.object("data", o), Warnings: warnings}
 }
 
 // verdict fails the call if the script says that it failed, and gives the warnings.
@@ -85,70 +80,26 @@ func (c *call) texts(what string, v goja.Value) []string {
 	return out
 }
 
-// json is the text as JSON.stringify makes it.
-func (c *call) json(what string, o *goja.Object) json.RawMessage {
-	text, err := o.MarshalJSON()
-	c.check(err)
-	switch {
-	case len(text) == 0 || text[0] != '{': // toJSON of a script can give anything
-		c.fail(badOutput("%s must be an object", what))
-	case len(text) > messages.MaxFormatterOutput:
-		c.fail(tooLarge())
-	case depth(text) > maxDepth:
-		c.fail(badOutput("%s is nested deeper than %d levels", what, maxDepth))
-	}
-	return text
-}
-
-// asObject makes an object with the keys "0", "1", ... of an array.
-func (c *call) asObject(o *goja.Object) *goja.Object {
-	if !isArray(o) {
-		return o
-	}
-	out := c.vm.NewObject()
-	for _, key := range o.Keys() {
-		c.set(out, key, o.Get(key))
-	}
-	return out
-}
-
-// nonFinite finds a number that JSON can't hold, and gives its path.
-func (c *call) nonFinite(v goja.Value, path string, level int) (string, bool) {
-	o, ok := v.(*goja.Object)
-	if !ok {
-		return path, v != nil && goja.IsNumber(v) && (math.IsNaN(v.ToFloat()) || math.IsInf(v.ToFloat(), 0))
-	}
-	if level > maxDepth {
-		return "", false
-	}
-	for _, key := range o.Keys() {
-		at := key
-		if path != "" {
-			at = path + "." + key
-		}
-		if at, found := c.nonFinite(o.Get(key), at, level+1); found {
-			return at, true
-		}
-	}
-	return "", false
-}
-
-// normalize adds what normalizeUplink({data}) returns: one object or a list of them. If it fails the decoded data stand as they are, and the reason is a warning.
-func (c *call) normalize(d *messages.Decoded) {
+// normalize adds what normalizeUplink({data}) returns: one object or a list of them. Normalized stays nil if the script has no such function.
+// The error says why it failed; what was decoded stands.
+func (c *call) normalize(d *messages.Decoded) (err error) {
 	if !c.names.normalize {
-		return
+		return nil
 	}
 	f, ok := c.find("normalizeUplink")
 	if !ok {
-		return
+		return nil
 	}
-	var err error
+	d.Normalized = []json.RawMessage{}
 	if exception := c.vm.Try(func() { err = c.refused(func() { c.measurements(f, d) }) }); exception != nil {
 		err = messages.Invalid("formatter_error", "%s%s", c.describe(exception.Value()), place(exception))
 	}
-	if err != nil {
-		d.Normalized, d.NormalizedWarnings = nil, []string{"normalizeUplink: " + err.Error()}
+	var ours *messages.Error
+	if errors.As(err, &ours) {
+		d.Normalized, d.NormalizedWarnings = nil, nil
+		return messages.Errorf(ours.Code, ours.Name, "normalizeUplink: %s", ours.Message)
 	}
+	return err
 }
 
 // refused gives the error of a refusal in f, and lets other panics pass.
@@ -176,9 +127,15 @@ func (c *call) measurements(f function, d *messages.Decoded) {
 	}
 	d.NormalizedWarnings = c.verdict(o)
 	list := []goja.Value{o.Get("data")}
+	if nothing(list[0]) {
+		return // nothing to tell
+	}
 	if array, ok := list[0].(*goja.Object); ok && isArray(array) {
+		if n := c.length(array); n > maxMeasurements {
+			c.fail(badOutput("%d measurements are too many: return at most %d", n, maxMeasurements))
+		}
 		list = list[:0]
-		for i := range min(c.length(array), maxTexts) {
+		for i := range c.length(array) {
 			list = append(list, array.Get(strconv.FormatInt(i, 10)))
 		}
 	}
@@ -188,7 +145,7 @@ func (c *call) measurements(f function, d *messages.Decoded) {
 		if !ok || isArray(one) {
 			c.fail(badOutput("data must be an object or an array of objects"))
 		}
-		text := c.json("data", one)
+		text := c.object("data", one)
 		if size += len(text); size > messages.MaxFormatterOutput {
 			c.fail(tooLarge())
 		}
@@ -204,12 +161,8 @@ func (c *call) encoded(result goja.Value, requested uint8) messages.Encoded {
 	}
 	e := messages.Encoded{Warnings: c.verdict(o), FPort: requested}
 	if v := o.Get("fPort"); !nothing(v) {
-		n := v.ToFloat()
-		if n != math.Trunc(n) || n < 0 || n > 255 {
-			c.fail(badOutput("fPort must be an integer of 1 to 255, not %v", n))
-		}
-		if n > 0 {
-			e.FPort = uint8(n)
+		if n := wrap(v); n > 0 {
+			e.FPort = n
 		}
 	}
 	e.FPort = max(e.FPort, 1)
@@ -240,15 +193,21 @@ func (c *call) bytes(v goja.Value) []byte {
 	}
 	out := make([]byte, n)
 	for i := range out {
-		item := o.Get(strconv.Itoa(i))
-		if nothing(item) {
-			continue // as & 255 does
-		}
-		if f := item.ToFloat(); !math.IsNaN(f) && !math.IsInf(f, 0) {
-			out[i] = byte(int64(math.Mod(math.Trunc(f), 256)))
-		}
+		out[i] = wrap(o.Get(strconv.Itoa(i)))
 	}
 	return out
+}
+
+// wrap is v & 255, as a typed array takes it: what is no number is 0.
+func wrap(v goja.Value) byte {
+	if nothing(v) {
+		return 0
+	}
+	f := v.ToFloat()
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0
+	}
+	return byte(int64(math.Mod(math.Trunc(f), 256)))
 }
 
 func (c *call) length(o *goja.Object) int64 {
@@ -286,24 +245,4 @@ func kindOf(v goja.Value) string {
 		return "a number"
 	}
 	return "a " + v.ExportType().String()
-}
-
-// depth of a valid JSON text.
-func depth(text []byte) int {
-	level, deepest, inString := 0, 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			level++
-			deepest = max(deepest, level)
-		case c == '}' || c == ']':
-			level--
-		}
-	}
-	return deepest
 }

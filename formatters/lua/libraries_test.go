@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lorikeet/messages"
 )
 
 func TestLibraryFunctions(t *testing.T) {
@@ -297,15 +299,25 @@ func TestAProgramServesManyGoroutines(t *testing.T) {
 func TestInput(t *testing.T) {
 	t.Parallel()
 	source := `function decodeUplink(input) input.payload = hex.encode(input.payload) return {data = input} end`
-	out, err := decodeUplink(t, source, "00ff")
-	want := `{"bytes":[0,255],"fPort":2,"payload":"00ff","recvTime":1767323045.25,"recvTimeISO":"2026-01-02T03:04:05.25Z","variables":{}}`
+	in := input(t, "00ff")
+	rssi, snr := float32(-113), float32(-7.2)
+	in.FCnt, in.RSSI, in.SNR = 7, &rssi, &snr
+	in.FormatterDevice = messages.FormatterDevice{
+		Device: messages.DeviceID{ApplicationID: "app", DeviceID: "dev"}, DevEUI: messages.EUI64{0x70, 0xb3}, Attributes: map[string]string{"offset": "1.5"},
+		VersionIDs: &messages.VersionIDs{BrandID: "acme", BandID: "EU_863_870"},
+	}
+	const device = `{"attributes":{"offset":"1.5"},"ids":{"application_ids":{"application_id":"app"},"dev_eui":"70B3000000000000","device_id":"dev"},` +
+		`"version_ids":{"band_id":"EU_863_870","brand_id":"acme"}}`
+	out, err := mustCompile(t, source).DecodeUplink(t.Context(), in)
+	want := `{"bytes":[0,255],"device":` + device + `,"fCnt":7,"fPort":2,"f_cnt":7,"payload":"00ff","recvTime":1767323045.25,"recvTimeISO":"2026-01-02T03:04:05.25Z",` +
+		`"rssi":-113,"snr":-7.2,"variables":{"offset":"1.5"}}`
 	if err != nil || string(out.Data) != want {
 		t.Errorf("got %s, %v\nwant %s", out.Data, err, want)
 	}
-	in := input(t, "")
+	in = input(t, "")
 	in.RecvTime = time.Time{}
 	out, err = mustCompile(t, source).DecodeUplink(t.Context(), in)
-	if want := `{"bytes":{},"fPort":2,"payload":"","variables":{}}`; err != nil || string(out.Data) != want {
+	if want := `{"bytes":{},"device":{"attributes":{},"ids":{"application_ids":{}},"version_ids":{}},"fCnt":0,"fPort":2,"f_cnt":0,"payload":"","variables":{}}`; err != nil || string(out.Data) != want {
 		t.Errorf("got %s, %v\nwant %s", out.Data, err, want)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	vm "github.com/yuin/gopher-lua"
 
@@ -31,8 +30,8 @@ func Compile(source string) (*Program, error) {
 	return compile(text, lastLine)
 }
 
-// DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If the latter fails, the decoded data stand as they are, and the reason is a
-// warning; only a limit that it exceeds fails the call.
+// DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the decoded data come with the error, unless it is
+// about a limit. Normalized is nil if there is no normalizeUplink.
 func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
 	s, err := p.start(ctx)
 	if err != nil {
@@ -48,12 +47,11 @@ func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (me
 	switch {
 	case err == nil:
 		out.Normalized, out.NormalizedWarnings = normalized, warnings
+		return out, nil
 	case errors.As(err, &reason) && reason.Name != "formatter_limit":
-		out.NormalizedWarnings = []string{"normalizeUplink: " + strings.TrimPrefix(reason.Message, "normalizeUplink: ")}
-	default:
-		return messages.Decoded{}, err
+		return out, messages.Errorf(reason.Code, reason.Name, "normalizeUplink: %s", strings.TrimPrefix(reason.Message, "normalizeUplink: "))
 	}
-	return out, nil
+	return messages.Decoded{}, err
 }
 
 // DecodeDownlink runs decodeDownlink.
@@ -78,11 +76,7 @@ func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (
 	if err != nil {
 		return messages.Encoded{}, messages.Invalid("formatter_error", "decoded_payload: %w", err)
 	}
-	input := s.vm.CreateTable(0, 4)
-	input.RawSetString("data", data)
-	input.RawSetString("fPort", vm.LNumber(in.FPort))
-	input.RawSetString("variables", s.vm.CreateTable(0, 0))
-	result, err := s.call("encodeDownlink", input)
+	result, err := s.call("encodeDownlink", s.encodeInput(data, in))
 	if err != nil {
 		return messages.Encoded{}, err
 	}
@@ -154,19 +148,6 @@ func (s *session) decode(function string, in messages.DecodeInput) (messages.Dec
 	return messages.Decoded{Data: text, Warnings: w.warnings}, data, nil
 }
 
-func (s *session) decodeInput(in messages.DecodeInput) *vm.LTable {
-	input := s.vm.CreateTable(0, 8)
-	input.RawSetString("bytes", byteTable(s.vm, in.Bytes))
-	input.RawSetString("payload", vm.LString(in.Bytes))
-	input.RawSetString("fPort", vm.LNumber(in.FPort))
-	input.RawSetString("variables", s.vm.CreateTable(0, 0))
-	if !in.RecvTime.IsZero() {
-		input.RawSetString("recvTime", vm.LNumber(unixSeconds(in.RecvTime)))
-		input.RawSetString("recvTimeISO", vm.LString(in.RecvTime.UTC().Format(time.RFC3339Nano)))
-	}
-	return input
-}
-
 // normalize runs normalizeUplink on what decodeUplink gave. Its data is one measurement or a list of them.
 func (s *session) normalize(data vm.LValue) ([]json.RawMessage, []string, error) {
 	input := s.vm.CreateTable(0, 1)
@@ -176,6 +157,9 @@ func (s *session) normalize(data vm.LValue) ([]json.RawMessage, []string, error)
 		return nil, nil, err
 	}
 	given, ok := result.table.RawGetString("data").(*vm.LTable)
+	if !ok && result.table.RawGetString("data") == vm.LNil {
+		return []json.RawMessage{}, result.warnings, nil
+	}
 	if !ok {
 		return nil, nil, result.refuse("data is a %s: return a measurement such as {data = {air = {temperature = 21.5}}}, or a list of them", result.table.RawGetString("data").Type())
 	}

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,11 +24,18 @@ import (
 
 	"lorikeet/gateways"
 	"lorikeet/messages"
+	v3 "lorikeet/messages/v3"
 )
 
 // Config of a Server. Authorize, ApplicationExists and Downlinks are required; a zero number means its default.
 type Config struct {
-	Listen string // address to listen on, e.g. ":1883"
+	Listen             string // address to listen on, e.g. ":1883"; empty: none
+	ListenTLS          string // for MQTT over TLS, e.g. ":8883"
+	ListenWebSocket    string // for MQTT over WebSocket, on the path /mqtt
+	ListenWebSocketTLS string // the same over TLS
+	TLS                TLSFiles
+	// WebSocketOrigins are the hosts whose pages may connect by WebSocket, beside the host itself: patterns such as "*.example.com", or "*" for all.
+	WebSocketOrigins []string
 	// MaxConnections in all, default 10000; half of them may come from one address.
 	MaxConnections int
 	// Authorize finds out what an API key may do. An error with CodeUnavailable lets the client try again, any other one refuses it.
@@ -37,6 +43,7 @@ type Config struct {
 	// ApplicationExists is asked at each login.
 	ApplicationExists func(id string) bool
 	Downlinks         gateways.Downlinks
+	Input             v3.Input              // how wrong downlinks are taken
 	Log               *slog.Logger          // nil: none
 	Registerer        prometheus.Registerer // nil: no metrics
 
@@ -77,7 +84,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	mqtt       *mqtt.Server
-	socket     net.Listener
+	doors      []door
 	doorkeeper *doorkeeper
 	memory     memory // of the write buffers
 	kept       memory // of the events that wait in sessions
@@ -99,18 +106,15 @@ type Server struct {
 // Open listens and serves. The error is about the address, or metrics that are registered already.
 func Open(cfg Config) (*Server, error) {
 	cfg.setDefaults()
-	socket, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("MQTT: %w", err)
-	}
 	s, err := newServer(cfg)
 	if err != nil {
-		_ = socket.Close()
 		return nil, err
 	}
-	s.socket = socket
-	s.running.Go(s.accept)
-	s.log.Info("MQTT is listening", "address", s.Addr())
+	if err := s.openDoors(); err != nil {
+		_ = s.Close(context.Background())
+		return nil, err
+	}
+	s.serveDoors()
 	return s, nil
 }
 
@@ -146,8 +150,19 @@ func newServer(cfg Config) (*Server, error) {
 // Suspend ends all connections and takes no new ones until it is called with false: the clients are to go to another server. Their sessions are kept.
 func (s *Server) Suspend(suspended bool) { s.doorkeeper.shut(suspended) }
 
-// Addr is the address that the server listens on.
-func (s *Server) Addr() string { return s.socket.Addr().String() }
+// Addr is the address for MQTT over plain TCP, "" if there is none.
+func (s *Server) Addr() string { return s.addr("tcp") }
+
+// TLSAddr is the address for MQTT over TLS, "" if there is none.
+func (s *Server) TLSAddr() string { return s.addr("tls") }
+
+// WebSocketAddr is the address for MQTT over WebSocket, with or without TLS, "" if there is none.
+func (s *Server) WebSocketAddr(tls bool) string {
+	if tls {
+		return s.addr("wss")
+	}
+	return s.addr("ws")
+}
 
 // Publish shows an event to the subscribers of its application. Events of one application are to come from one goroutine, in the order of the log; each
 // subscriber gets them in that order. It waits for clients that are far behind while they read fast, and for others not longer than 50 ms in a second;
@@ -264,9 +279,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if already {
 		return nil
 	}
-	if s.socket != nil {
-		_ = s.socket.Close()
-	}
+	s.closeDoors()
 	for _, session := range s.sessionsWhere(func(sessionKey, *session) bool { return true }) {
 		s.drop(session, reasonShuttingDown)
 	}

@@ -11,7 +11,7 @@ import (
 // client is one connection and, after its login, who is at the other end.
 type client struct {
 	*conn
-	host    string // address without port
+	guest   *guest
 	metrics *metrics
 
 	// Set at the login, by the goroutine that reads; read by others only through a session.

@@ -243,9 +243,9 @@ func (c *conn) flush() {
 // hangUp closes the socket once the client has seen what was written last: closing it while there is something to read would reset the connection, and
 // the client might never see why.
 func (c *conn) hangUp() {
-	if t, ok := c.Conn.(*net.TCPConn); ok && t.CloseWrite() == nil {
-		_ = t.SetReadDeadline(time.Now().Add(lingering))
-		_, _ = io.Copy(io.Discard, io.LimitReader(t, maxPacket))
+	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && t.CloseWrite() == nil {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingering))
+		_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, maxPacket))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -309,8 +309,8 @@ func (c *conn) abort() {
 		return
 	}
 	c.closed = true
-	if t, ok := c.Conn.(*net.TCPConn); ok && c.slow {
-		_ = t.SetLinger(0) // what the kernel holds for a client that does not read is of no use
+	if below := admittedBelow(c.Conn); below != nil && c.slow {
+		_ = below.SetLinger(0) // what the kernel holds for a client that does not read is of no use
 	}
 	_ = c.Conn.Close()
 	c.memory.used.Add(-int64(c.queued))

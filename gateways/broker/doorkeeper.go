@@ -1,11 +1,9 @@
 package broker
 
 import (
-	"errors"
+	"io"
 	"net"
-	"runtime/debug"
 	"sync"
-	"time"
 )
 
 const (
@@ -13,12 +11,26 @@ const (
 	maxUnknownPerHost = 1024
 )
 
+// guest is someone who came through a door, from the first moment on.
+type guest struct {
+	host string // address without port
+
+	// Guarded by the doorkeeper.
+	known bool      // has logged in
+	line  io.Closer // what ends its connection
+}
+
+func newGuest(socket net.Conn) *guest {
+	host, _, _ := net.SplitHostPort(socket.RemoteAddr().String())
+	return &guest{host: host, line: socket}
+}
+
 // doorkeeper knows all open connections and refuses those that are too many.
 type doorkeeper struct {
 	max, maxPerHost int
 
 	mu        sync.Mutex
-	open      map[*client]bool // false until the login
+	open      map[*guest]struct{}
 	hosts     map[string]*guests
 	guests    guests
 	closed    bool
@@ -29,14 +41,14 @@ type doorkeeper struct {
 type guests struct{ all, unknown int }
 
 func newDoorkeeper(limit int) *doorkeeper {
-	return &doorkeeper{max: limit, maxPerHost: max(1, limit/2), open: map[*client]bool{}, hosts: map[string]*guests{}}
+	return &doorkeeper{max: limit, maxPerHost: max(1, limit/2), open: map[*guest]struct{}{}, hosts: map[string]*guests{}}
 }
 
 // enter lets a connection in, or says why not.
-func (d *doorkeeper) enter(c *client) (refused string) {
+func (d *doorkeeper) enter(g *guest) (refused string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	host := d.hosts[c.host]
+	host := d.hosts[g.host]
 	if host == nil {
 		host = &guests{}
 	}
@@ -54,44 +66,52 @@ func (d *doorkeeper) enter(c *client) (refused string) {
 	case host.unknown >= maxUnknownPerHost:
 		return "max_not_logged_in_of_address"
 	}
-	d.hosts[c.host] = host
-	d.open[c] = false
-	for _, g := range []*guests{host, &d.guests} {
-		g.all++
-		g.unknown++
+	d.hosts[g.host] = host
+	d.open[g] = struct{}{}
+	for _, n := range []*guests{host, &d.guests} {
+		n.all++
+		n.unknown++
 	}
 	return ""
 }
 
-// known notes that the client has logged in.
-func (d *doorkeeper) known(c *client) {
+// seat says by what the connection is to be ended from now on; false if it is to end at once.
+func (d *doorkeeper) seat(g *guest, line io.Closer) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, in := d.open[c]; !in || known {
-		return
-	}
-	d.open[c] = true
-	d.guests.unknown--
-	d.hosts[c.host].unknown--
+	g.line = line
+	_, in := d.open[g]
+	return in && !d.closed && !d.suspended
 }
 
-func (d *doorkeeper) leave(c *client) {
+// known notes that the guest has logged in.
+func (d *doorkeeper) known(g *guest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	known, in := d.open[c]
-	if !in {
+	if _, in := d.open[g]; !in || g.known {
 		return
 	}
-	delete(d.open, c)
-	host := d.hosts[c.host]
-	for _, g := range []*guests{host, &d.guests} {
-		g.all--
-		if !known {
-			g.unknown--
+	g.known = true
+	d.guests.unknown--
+	d.hosts[g.host].unknown--
+}
+
+func (d *doorkeeper) leave(g *guest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, in := d.open[g]; !in {
+		return
+	}
+	delete(d.open, g)
+	host := d.hosts[g.host]
+	for _, n := range []*guests{host, &d.guests} {
+		n.all--
+		if !g.known {
+			n.unknown--
 		}
 	}
 	if host.all == 0 {
-		delete(d.hosts, c.host)
+		delete(d.hosts, g.host)
 	}
 }
 
@@ -121,59 +141,12 @@ func (d *doorkeeper) closeAll() {
 
 func (d *doorkeeper) hangUp() {
 	d.mu.Lock()
-	clients := make([]*client, 0, len(d.open))
-	for c := range d.open {
-		clients = append(clients, c)
+	lines := make([]io.Closer, 0, len(d.open))
+	for g := range d.open {
+		lines = append(lines, g.line)
 	}
 	d.mu.Unlock()
-	for _, c := range clients {
-		_ = c.Close()
-	}
-}
-
-// accept takes connections until the socket is closed.
-func (s *Server) accept() {
-	for {
-		c, err := s.socket.Accept()
-		switch {
-		case err == nil:
-			s.running.Go(func() { s.serve(c) })
-		case errors.Is(err, net.ErrClosed):
-			return
-		default: // too many open files
-			s.log.Warn("can't accept MQTT connections; trying again", "err", err)
-			t := time.NewTimer(100 * time.Millisecond)
-			select {
-			case <-t.C:
-			case <-s.ctx.Done():
-				t.Stop()
-			}
-		}
-	}
-}
-
-// serve runs one connection to its end. The library may panic on what a client sends (a SUBSCRIBE of MQTT 5 without options does it): only this
-// connection ends then.
-func (s *Server) serve(socket net.Conn) {
-	c := &client{conn: newConn(socket, &s.memory, s.cfg.WriteBuffer, s.cfg.WriteTimeout, &s.running), metrics: s.metrics}
-	c.host, _, _ = net.SplitHostPort(socket.RemoteAddr().String())
-	if reason := s.doorkeeper.enter(c); reason != "" {
-		s.metrics.refused.WithLabelValues(reason).Inc()
-		_ = socket.Close()
-		return
-	}
-	defer s.doorkeeper.leave(c)
-	defer s.ended(c)
-	defer func() {
-		if p := recover(); p != nil {
-			s.metrics.ended.WithLabelValues("panic").Inc()
-			s.log.Warn("MQTT connection ended by a packet that the library can't read", "remote", c.host, "panic", p)
-			s.log.Debug("where the MQTT library failed", "stack", string(debug.Stack()))
-		}
-	}()
-	_ = c.Conn.SetReadDeadline(time.Now().Add(s.cfg.ConnectTimeout))
-	err := s.mqtt.EstablishConnection(listenerName, c)
-	if c.session == nil && err != nil {
-		s.log.Debug("MQTT connection ended before its login", "remote", c.host, "err", err)
+	for _, line := range lines {
+		_ = line.Close()
 	}
 }

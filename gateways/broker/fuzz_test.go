@@ -41,7 +41,11 @@ func FuzzConnection(f *testing.F) {
 		}
 		client, server := net.Pipe()
 		ended := make(chan struct{})
-		go func() { s.serve(server); close(ended) }()
+		g := newGuest(server)
+		if refused := s.doorkeeper.enter(g); refused != "" {
+			t.Fatal("refused:", refused)
+		}
+		go func() { s.serve(server, g); close(ended) }()
 		_ = client.SetDeadline(time.Now().Add(patience))
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		if data[0]%3 > 0 {

@@ -577,11 +577,10 @@ func TestConnectionsAreLimited(t *testing.T) {
 func TestDoorkeeperCounts(t *testing.T) {
 	t.Parallel()
 	d := newDoorkeeper(10000)
-	one := func(host string) *client { return &client{host: host, conn: newConn(nil, &memory{}, 0, 0, nil)} }
-	var in []*client
+	var in []*guest
 	enter := func(host, want string) {
 		t.Helper()
-		c := one(host)
+		c := &guest{host: host}
 		if got := d.enter(c); got != want {
 			t.Fatalf("from %s with %d in: %q, want %q", host, len(in), got, want)
 		}

@@ -62,7 +62,7 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 
 func (s *Server) refuse(c *client, reason string, code packets.Code) packets.Code {
 	s.metrics.refused.WithLabelValues(reason).Inc()
-	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.host)
+	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.guest.host)
 	return code
 }
 
@@ -107,7 +107,7 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, SenderRepeats: true}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: s.cfg.Downlinks, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
 }
 
 // enter makes c the connection of its session. Not done: rights were revoked meanwhile, so ask again.
@@ -147,8 +147,8 @@ func (s *Server) enter(c *client, fresh *session, app string, clean bool, revoca
 		s.metrics.ended.WithLabelValues("taken_over").Inc()
 		given.leave(reasonTakenOver)
 	}
-	s.doorkeeper.known(c)
-	s.log.Debug("MQTT client logged in", "application_id", app, "client_id", shown(session.key.clientID), "remote", c.host, "session_present", c.present)
+	s.doorkeeper.known(c.guest)
+	s.log.Debug("MQTT client logged in", "application_id", app, "client_id", shown(session.key.clientID), "remote", c.guest.host, "session_present", c.present)
 	return packets.CodeSuccess, true
 }
 
@@ -182,7 +182,7 @@ func (s *Server) ended(c *client) {
 	_ = c.Close()
 	if c.wasSlow() {
 		s.metrics.ended.WithLabelValues("slow").Inc()
-		s.log.Warn("MQTT client is disconnected since it does not read fast enough; give it fewer topics or a faster link", "remote", c.host)
+		s.log.Warn("MQTT client is disconnected since it does not read fast enough; give it fewer topics or a faster link", "remote", c.guest.host)
 	}
 	if c.protocol == nil {
 		return

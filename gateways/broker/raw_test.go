@@ -41,7 +41,11 @@ func newRaw(t testing.TB, c net.Conn) *raw {
 func pipe(t testing.TB, s *Server) *raw {
 	t.Helper()
 	client, server := net.Pipe()
-	s.running.Go(func() { s.serve(server) })
+	g := newGuest(server)
+	if refused := s.doorkeeper.enter(g); refused != "" {
+		t.Fatal("refused:", refused)
+	}
+	s.running.Go(func() { s.serve(server, g) })
 	c := newRaw(t, client)
 	_ = client.SetDeadline(time.Time{})
 	return c

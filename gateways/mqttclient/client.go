@@ -30,6 +30,7 @@ type Config struct {
 	PubSub    v3.PubSub
 	Downlinks gateways.Downlinks        // nil: no downlinks are taken
 	Metrics   *gateways.DownlinkMetrics // may be nil
+	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -80,7 +81,7 @@ func Open(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue)}
 	c.door = &gateways.DownlinkDoor{
-		Application: cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger,
+		Application: cfg.PubSub.IDs.ApplicationIDs.ApplicationID, Provider: "mqtt", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(2)

@@ -30,6 +30,7 @@ type Config struct {
 	PubSub    v3.PubSub
 	Downlinks gateways.Downlinks        // nil: no downlinks are taken
 	Metrics   *gateways.DownlinkMetrics // may be nil
+	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -120,7 +121,7 @@ func (c *Client) configure() (err error) {
 		return messages.Invalid("pubsub_topic", "downlink_push and downlink_replace have the same topic: give each its own")
 	}
 	c.door = &gateways.DownlinkDoor{
-		Application: p.IDs.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: c.cfg.Downlinks, Metrics: c.cfg.Metrics, Logger: c.cfg.Logger,
+		Application: p.IDs.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: c.cfg.Downlinks, Metrics: c.cfg.Metrics, Logger: c.cfg.Logger, Input: c.cfg.Input,
 	}
 	return nil
 }

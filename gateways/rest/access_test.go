@@ -65,6 +65,43 @@ var required = map[string][]messages.Right{
 	"PUT /applications/:application_id/api-keys/:key_id":    {messages.RightApplicationSettingsAPIKeys},
 	"DELETE /applications/:application_id/api-keys/:key_id": {messages.RightApplicationSettingsAPIKeys},
 
+	"POST /applications/:application_id/restore":                                               {messages.RightApplicationDelete},
+	"DELETE /applications/:application_id/purge":                                               {messages.RightApplicationDelete},
+	"POST /applications/:application_id/dev-eui":                                               {messages.RightApplicationDevicesWrite},
+	"GET /applications/:application_id/collaborators":                                          {messages.RightApplicationSettingsCollab},
+	"GET /applications/:application_id/collaborator/user/:user_id":                             {messages.RightApplicationSettingsCollab},
+	"PUT /applications/:application_id/collaborators":                                          {messages.RightApplicationInfo},
+	"DELETE /applications/:application_id/collaborators/user/:user_id":                         {messages.RightApplicationInfo},
+	"GET /search/applications/:application_id/devices":                                         {messages.RightApplicationDevicesRead},
+	"POST /applications/:application_id/devices/filter":                                        {messages.RightApplicationDevicesRead},
+	"GET /applications/:application_id/devices/batch":                                          {messages.RightApplicationDevicesRead},
+	"DELETE /applications/:application_id/devices/batch":                                       {messages.RightApplicationDevicesWrite},
+	"DELETE /ns/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"DELETE /as/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"DELETE /js/applications/:application_id/devices/batch":                                    {messages.RightApplicationDevicesWrite},
+	"GET /as/applications/:application_id/devices/:device_id/packages":                         {messages.RightApplicationDevicesRead},
+	"GET /as/applications/:application_id/devices/:device_id/packages/associations":            {messages.RightApplicationDevicesRead},
+	"GET /as/applications/:application_id/packages/associations":                               {messages.RightApplicationInfo},
+	"GET /as/applications/:application_id/devices/:device_id/packages/associations/:f_port":    {messages.RightApplicationInfo},
+	"GET /as/applications/:application_id/packages/associations/:f_port":                       {messages.RightApplicationInfo},
+	"PUT /as/applications/:application_id/devices/:device_id/packages/associations/:f_port":    {messages.RightApplicationInfo},
+	"PUT /as/applications/:application_id/packages/associations/:f_port":                       {messages.RightApplicationInfo},
+	"DELETE /as/applications/:application_id/devices/:device_id/packages/associations/:f_port": {messages.RightApplicationInfo},
+	"DELETE /as/applications/:application_id/packages/associations/:f_port":                    {messages.RightApplicationInfo},
+	"PUT /js/applications/:application_id/provision-devices":                                   {messages.RightApplicationInfo},
+	"GET /js/applications/:application_id/settings":                                            {messages.RightApplicationInfo},
+	"POST /js/applications/:application_id/settings":                                           {messages.RightApplicationInfo},
+	"DELETE /js/applications/:application_id/settings":                                         {messages.RightApplicationInfo},
+	"POST /ns/applications/:application_id/relays":                                             {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id":                                   {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index":    {messages.RightApplicationInfo},
+	"PUT /ns/applications/:application_id/relays/:device_id":                                   {messages.RightApplicationInfo},
+	"PUT /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index":    {messages.RightApplicationInfo},
+	"DELETE /ns/applications/:application_id/relays/:device_id":                                {messages.RightApplicationInfo},
+	"DELETE /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules/:index": {messages.RightApplicationInfo},
+	"GET /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules":           {messages.RightApplicationInfo},
+	"POST /ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules":          {messages.RightApplicationInfo},
+
 	"GET /as/applications/:application_id/link":                 {messages.RightApplicationSettingsBasic},
 	"PUT /as/applications/:application_id/link":                 {messages.RightApplicationSettingsBasic},
 	"DELETE /as/applications/:application_id/link":              {messages.RightApplicationSettingsBasic},
@@ -102,6 +139,8 @@ var required = map[string][]messages.Right{
 	"GET /as/webhooks/:application_id/:webhook_id":                                               {messages.RightApplicationTrafficRead},
 	"PUT /as/webhooks/:application_id/:webhook_id":                                               writeIntegrations,
 	"DELETE /as/webhooks/:application_id/:webhook_id":                                            writeIntegrations,
+	"POST /as/webhooks/:application_id/:webhook_id/signing-secret":                               writeIntegrations,
+	"DELETE /as/webhooks/:application_id/:webhook_id/signing-secret/previous":                    writeIntegrations,
 	"GET /as/pubsub/:application_id":                                                             {messages.RightApplicationTrafficRead},
 	"POST /as/pubsub/:application_id":                                                            writeIntegrations,
 	"GET /as/pubsub/:application_id/:pub_sub_id":                                                 {messages.RightApplicationTrafficRead},
@@ -139,7 +178,7 @@ func TestRoutesAskForTheRightsOfTTS(t *testing.T) {
 				t.Errorf("%s: %s is not named in %s", name, right, got.Body)
 			}
 		}
-		if r.method == http.MethodDelete && strings.HasSuffix(r.path, "/:application_id") {
+		if r.method == http.MethodDelete && (strings.HasSuffix(r.path, "/:application_id") || strings.HasSuffix(r.path, "/purge")) {
 			continue // it would go
 		}
 		enough := rights

@@ -102,10 +102,6 @@ type entityIDs struct {
 	UserIDs        *userIDs           `json:"user_ids,omitempty"`
 }
 
-type userIDs struct {
-	UserID string `json:"user_id"`
-}
-
 type keyInfo struct {
 	APIKey    v3.APIKey `json:"api_key"`
 	EntityIDs entityIDs `json:"entity_ids"`
@@ -126,7 +122,7 @@ func (s *Server) authInfo(c *call) error {
 	}
 	out := authInfoBody{APIKey: keyInfo{APIKey: key}, IsAdmin: c.access.Admin}
 	if c.access.Admin {
-		out.APIKey.EntityIDs.UserIDs = &userIDs{UserID: "admin"}
+		out.APIKey.EntityIDs.UserIDs = &userIDs{UserID: adminUser}
 		out.UniversalRights = &rightsBody{append(slices.Clone(applicationRights), messages.RightGatewayAll)}
 	} else {
 		out.APIKey.EntityIDs.ApplicationIDs = &v3.ApplicationIDs{ApplicationID: app}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 
 	"lorikeet/messages"
@@ -14,23 +13,25 @@ import (
 var applicationOrders = orders[v3.Application]{
 	"application_id": func(a *v3.Application) string { return a.IDs.ApplicationID },
 	"name":           func(a *v3.Application) string { return a.Name },
+	"description":    func(a *v3.Application) string { return a.Description },
 	"created_at":     func(a *v3.Application) string { return timeText(a.CreatedAt) },
 	"updated_at":     func(a *v3.Application) string { return timeText(a.UpdatedAt) },
 }
 
-// listApplications shows an admin all applications, and the key of an application that one.
-func (s *Server) listApplications(c *call) error {
-	var apps []v3.Application
-	var err error
+// visibleApplications are all for an admin, and for the key of an application that one.
+func (s *Server) visibleApplications(c *call) ([]v3.Application, error) {
 	switch app := c.access.ApplicationID; {
 	case c.access.Admin:
-		apps, err = s.cfg.Registry.Applications(c.ctx())
+		return s.cfg.Registry.Applications(c.ctx())
 	case c.access.Can(app, messages.RightApplicationInfo):
-		var one v3.Application
-		if one, err = s.cfg.Registry.Application(c.ctx(), app); err == nil {
-			apps = []v3.Application{one}
-		}
+		one, err := s.cfg.Registry.Application(c.ctx(), app)
+		return []v3.Application{one}, err
 	}
+	return nil, nil
+}
+
+func (s *Server) listApplications(c *call) error {
+	apps, err := s.visibleApplications(c)
 	if err != nil {
 		return err
 	}
@@ -122,11 +123,7 @@ func (s *Server) forgetDevices(ctx context.Context, devices []v3.EndDevice) erro
 		})
 	}
 	wg.Wait()
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	if i < 0 {
-		return nil
-	}
-	return errs[i]
+	return firstOf(errs)
 }
 
 // applicationRights that RIGHT_APPLICATION_ALL stands for.

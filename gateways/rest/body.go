@@ -78,6 +78,9 @@ func decodeBody[T any](c *call) (v T, err error) {
 	if err != nil {
 		return v, err
 	}
+	if b, err = c.server.cfg.Input.Settle("", b, reflect.TypeFor[T]()); err != nil {
+		return v, err
+	}
 	v, unknown, err := decodeValue[T]("", b)
 	c.warn(unknown)
 	return v, err
@@ -110,12 +113,12 @@ func decodeRequest[T any](c *call, member string) (request[T], error) {
 	if err != nil {
 		return request[T]{}, err
 	}
-	r, unknown, err := parseRequest[T](b, member)
+	r, unknown, err := parseRequest[T](b, member, c.server.cfg.Input)
 	c.warn(unknown)
 	return r, err
 }
 
-func parseRequest[T any](b []byte, member string) (r request[T], unknown []string, err error) {
+func parseRequest[T any](b []byte, member string, input v3.Input) (r request[T], unknown []string, err error) {
 	var parts map[string]json.RawMessage
 	if json.Unmarshal(b, &parts) != nil || len(parts[member]) == 0 || parts[member][0] != '{' {
 		return r, nil, messages.Invalid("no_"+member, `the body has no object "%s": send {"%s":{…}}`, member, member)
@@ -133,6 +136,9 @@ func parseRequest[T any](b []byte, member string) (r request[T], unknown []strin
 		}
 	}
 	t := reflect.TypeFor[T]()
+	if parts[member], err = input.Settle(member, parts[member], t); err != nil {
+		return r, nil, err
+	}
 	unknown = unknownMembers(member, parts[member], t)
 	for _, p := range r.paths {
 		if !knownPath(strings.Split(p, "."), t) {

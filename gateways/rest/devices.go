@@ -95,30 +95,6 @@ func (c *call) mayWrite(req request[v3.EndDevice]) error {
 	return nil
 }
 
-// listDevices shows what the registry knows: the state of so many devices would have to be read one by one. Keys are never in a list.
-func (s *Server) listDevices(c *call) error {
-	shown, err := shownBy(c, hideKeys)
-	if err != nil {
-		return err
-	}
-	if order := c.QueryParam("order"); order == "" || order == "device_id" { // the order of the registry: it need not read them all
-		skip, limit, err := c.page()
-		if err != nil {
-			return err
-		}
-		devices, total, err := s.cfg.Registry.DevicePage(c.ctx(), c.app(), skip, limit)
-		if err != nil {
-			return err
-		}
-		return answerPage(c, "end_devices", devices, total, shown)
-	}
-	devices, err := s.cfg.Registry.Devices(c.ctx(), c.app())
-	if err != nil {
-		return err
-	}
-	return listed(c, "end_devices", devices, deviceOrders, shown)
-}
-
 // view is one of the four faces of a device in The Things Stack.
 type view struct {
 	fields []string // what its DELETE takes away
@@ -140,6 +116,9 @@ var (
 		marks:  []string{"root_keys", "net_id", "provisioner_id"},
 	}
 )
+
+// views by the prefix of their paths.
+var views = map[string]view{"/ns": viewNS, "/as": viewAS, "/js": viewJS}
 
 func (v view) has(t tree) bool {
 	return v.marks == nil || slices.ContainsFunc(v.marks, func(m string) bool { _, ok := t[m]; return ok })

@@ -285,9 +285,15 @@ func (s *Server) deleteDevice(c *call) error {
 // delete takes away the part of a device that the view owns. The device itself stays until it is deleted in the IS view, and so do its nonces, in case
 // the same root key is set again.
 func (v view) delete(s *Server, c *call) error {
+	if err := v.clear(s, c, c.device()); err != nil {
+		return err
+	}
+	return c.empty()
+}
+
+func (v view) clear(s *Server, c *call, id messages.DeviceID) error {
 	ctx, cancel := c.steadfast()
 	defer cancel()
-	id := c.device()
 	defer s.locks.lock(id)()
 	dev, err := s.cfg.Registry.Device(ctx, id)
 	if err != nil {
@@ -303,10 +309,8 @@ func (v view) delete(s *Server, c *call) error {
 		}
 	}
 	none := request[v3.EndDevice]{fields: tree{}, paths: v.fields}
-	if _, err := s.cfg.Registry.UpdateDevice(ctx, id, none.change()); err != nil {
-		return err
-	}
-	return c.empty()
+	_, err = s.cfg.Registry.UpdateDevice(ctx, id, none.change())
+	return err
 }
 
 func (s *Server) resetDevice(c *call) error {

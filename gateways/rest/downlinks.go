@@ -31,7 +31,7 @@ func (s *Server) changeQueue(c *call, do queueWrite) error {
 	if err != nil {
 		return err
 	}
-	items, err := v3.DecodeDownlinks(b, nil)
+	items, err := c.server.cfg.Input.DecodeDownlinks(b, nil)
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,18 @@ var webhookOrders = orders[v3.Webhook]{
 // one could do more than read.
 func (c *call) managesIntegrations() bool { return c.needs(writeIntegrations...) == nil }
 
+// hideFromWebhook takes away what nobody gets back, and the credentials if the caller may not write webhooks.
 func (c *call) hideFromWebhook() func(tree, *v3.Webhook) {
-	if c.managesIntegrations() {
-		return nil
-	}
-	return func(t tree, _ *v3.Webhook) {
-		delete(t, "headers")
-		delete(t, "downlink_api_key")
-		delete(t, "template_fields")
+	manages := c.managesIntegrations()
+	return func(t tree, w *v3.Webhook) {
+		hideSigningSecret(t, w)
+		delete(t, "tls_client_key")
+		if manages {
+			return
+		}
+		for _, name := range []string{"headers", "downlink_api_key", "template_fields", "tls_ca", "tls_client_cert"} {
+			delete(t, name)
+		}
 		if text, _ := t["base_url"].(string); text != "" {
 			t["base_url"] = withoutCredentials(text)
 		}
@@ -87,6 +91,10 @@ func (s *Server) setWebhook(c *call) error {
 	if id == "" {
 		id = req.value.IDs.WebhookID
 	}
+	generated, err := generateSigningSecret(req)
+	if err != nil {
+		return err
+	}
 	change := req.change()
 	hook, err := s.cfg.Registry.SetWebhook(c.ctx(), c.app(), id, func(w *v3.Webhook) error {
 		if err := change(w); err != nil {
@@ -99,7 +107,7 @@ func (s *Server) setWebhook(c *call) error {
 		return err
 	}
 	s.addHealth(&hook)
-	return written(c, hook, req.paths, c.hideFromWebhook())
+	return written(c, hook, req.paths, showGenerated(c.hideFromWebhook(), generated))
 }
 
 func (s *Server) deleteWebhook(c *call) error {

@@ -11,8 +11,11 @@ import (
 	"lorikeet/messages"
 )
 
-// maxLimit is the largest page; it is also the page of a request without a limit, so that small lists come whole.
-const maxLimit = 1000
+// The largest page, and the page of a request without a limit. Both are those of The Things Stack.
+const (
+	maxLimit     = 1000
+	defaultLimit = 100
+)
 
 // maxPage times maxLimit fits into 32 bits.
 const maxPage = 1_000_000
@@ -35,7 +38,7 @@ func listed[T any](c *call, member string, items []T, by orders[T], show func(*T
 
 // page reads how many items the query skips, and how many it wants.
 func (c *call) page() (skip, limit int, err error) {
-	if limit, err = c.count("limit", maxLimit, maxLimit); err != nil {
+	if limit, err = c.count("limit", defaultLimit, maxLimit); err != nil {
 		return 0, 0, err
 	}
 	page, err := c.count("page", 1, maxPage)

@@ -173,7 +173,7 @@ func (s *Server) guard(r route) echo.HandlerFunc {
 func checkParams(c echo.Context) error {
 	for _, name := range c.ParamNames() {
 		switch name {
-		case "key_id", "user_id", "organization_id", "*":
+		case "key_id", "user_id", "organization_id", "frequency_plan_id", "lorawan_phy_version", "band_id", "phy_version", "f_port", "index", "*":
 		default:
 			if err := messages.ValidateID(c.Param(name)); err != nil {
 				return messages.Invalid("invalid_id", "%s %q in the path: use 3 to 36 lower-case letters, digits and single dashes", name, shorten(c.Param(name)))

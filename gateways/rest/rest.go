@@ -37,10 +37,11 @@ const (
 
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
 type Config struct {
-	Listen      string // host:port; port 0 takes any free one
-	PublicURL   string // how clients reach this server, without path
-	MQTTAddress string // public host:port of the MQTT broker; "" if there is none
-	Version     string
+	Listen         string // host:port; port 0 takes any free one
+	PublicURL      string // how clients reach this server, without path
+	MQTTAddress    string // public host:port of the MQTT broker; "" if there is none
+	MQTTTLSAddress string // that for MQTT over TLS; "" if there is none
+	Version        string
 
 	Registry   Registry
 	Devices    Devices
@@ -58,6 +59,12 @@ type Config struct {
 	DeleteApplicationData func(ctx context.Context, applicationID string) error
 	// Cluster describes the nodes of the cluster; a single node describes itself.
 	Cluster func(context.Context) messages.ClusterStatus
+	Input   v3.Input // how wrong input is taken
+	NetID   [3]byte  // of the network
+	// DevAddrs gives the addresses of a device's sessions, from memory.
+	DevAddrs func(messages.DeviceID) []messages.DevAddr
+	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
+	IssueDevEUI func(context.Context) (messages.EUI64, error)
 	// Ready says why the server can't take work now.
 	Ready   func() error
 	Metrics http.Handler // of /metrics
@@ -152,6 +159,12 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.DeleteApplicationData == nil {
 		cfg.DeleteApplicationData = func(context.Context, string) error { return nil }
+	}
+	if cfg.DevAddrs == nil {
+		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
+	}
+	if cfg.IssueDevEUI == nil {
+		cfg.IssueDevEUI = func(context.Context) (messages.EUI64, error) { return localEUI(), nil }
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() error { return nil }

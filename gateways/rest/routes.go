@@ -32,7 +32,10 @@ var (
 // routes is the whole API. Keys of devices need a further right, which their handlers ask for.
 func routes() []route {
 	all := serverRoutes()
-	for _, part := range [][]route{applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), gatewayRoutes()} {
+	for _, part := range [][]route{
+		applicationRoutes(), deviceRoutes(), trafficRoutes(), integrationRoutes(), signingRoutes(), gatewayRoutes(),
+		searchRoutes(), batchRoutes(), accountRoutes(), networkRoutes(), unavailableRoutes(),
+	} {
 		for _, r := range part {
 			r.path = prefix + r.path
 			all = append(all, r)
@@ -51,8 +54,6 @@ func serverRoutes() []route {
 		{http.MethodGet, "/metrics", public, (*Server).prometheus},
 		{http.MethodGet, prefix + "/cluster", admin("cluster"), (*Server).cluster},
 		{http.MethodGet, prefix + "/auth_info", anyKey, (*Server).authInfo},
-		{http.MethodGet, prefix + "/configuration/frequency-plans", anyKey, (*Server).listFrequencyPlans},
-		{http.MethodGet, prefix + "/as/configuration", anyKey, (*Server).asConfiguration},
 	}
 }
 
@@ -98,7 +99,7 @@ func deviceRoutes() []route {
 		{http.MethodDelete, device, writeDevices, (*Server).deleteDevice},
 		{http.MethodPatch, "/ns" + device, writeDevices, (*Server).resetDevice},
 	}
-	for name, v := range map[string]view{"/ns": viewNS, "/as": viewAS, "/js": viewJS} {
+	for name, v := range views {
 		out = append(out,
 			route{http.MethodPost, name + devices, writeDevices, (*Server).upsert},
 			route{http.MethodGet, name + device, readDevices, v.get},

@@ -15,7 +15,7 @@ func parse[T any](t testing.TB, member, body string) request[T] {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _, err := parseRequest[T](b, member)
+	r, _, err := parseRequest[T](b, member, v3.Strict)
 	if err != nil {
 		t.Fatal(err)
 	}

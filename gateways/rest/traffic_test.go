@@ -103,3 +103,38 @@ func TestFormatterTests(t *testing.T) {
 	d.do("POST", path+"down/decode", `{}`).fails(400, "no_downlink")
 	d.do("POST", strings.Replace(path, "dev1", "abp1", 1)+"down/decode", `{"downlink":{"f_port":7,"frm_payload":"AQID"}}`).is(200).has("downlink.decoded_payload", `{"n":3,"port":7}`)
 }
+
+func TestWrongDownlinksAreRefusedUnlessTheServerIsLenient(t *testing.T) {
+	t.Parallel()
+	const push, replace = "/as/applications/app1/devices/abp1/down/push", "/as/applications/app1/devices/abp1/down/replace"
+	lenient := func(c *Config) { c.Input = v3.Lenient }
+	for _, mode := range [][]func(*Config){nil, {lenient}} {
+		d := newDoor(t, mode...)
+		d.app("app1")
+		d.do("POST", "/applications/app1/devices", abp).is(200)
+		for name, body := range map[string]string{
+			"decode_body":  `{"downlinks":[{"f_port":1,"frm_payload":"beef","priority":"TOP"}]}`,
+			"no_downlinks": `{"f_port":1,"frm_payload":"AQ=="}`,
+		} {
+			got := d.do("POST", push, body)
+			if mode == nil {
+				got.fails(400, name)
+				continue
+			}
+			got.is(200)
+		}
+		if mode != nil {
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", `[{"f_port":1,"frm_payload":"beef"}]`)
+			d.do("POST", replace, `{}`).is(200)
+			d.do("GET", strings.TrimSuffix(push, "/push"), nil).is(200).has("downlinks", "")
+		}
+		d.do("POST", push, `{"downlinks":[{"fPort":"2","frmPayload":"-_8","priority":"6","newField":1}]}`).is(200)
+		got := d.do("POST", "/as/applications/app1/devices/abp1/up/simulate", `{"uplink_message":{"f_port":"1","frm_payload":"01FF","rx_metadata":[{"rssi":"-35"}]}}`)
+		if mode == nil {
+			got.fails(400, "decode_body")
+		} else {
+			got.is(200)
+		}
+		d.do("POST", "/as/applications/app1/devices/Abp1/down/push", `{"downlinks":[]}`).fails(400, "invalid_id") // The Things Stack too
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,9 +62,9 @@ func (p *Priority) UnmarshalJSON(in []byte) error {
 }
 
 // DecodeDownlinks reads the body of a push or replace: {"downlinks":[...]}. Unknown members are accepted. A body without "downlinks"
-// is refused (The Things Stack takes it as an empty list, and then replace clears the queue); an empty list is valid.
+// is refused by Strict, and an empty list to Lenient (as The Things Stack takes it, and then replace clears the queue); an empty list is valid.
 // If endDevice is not nil, it is set to the device that the body names, if any (the request of a pub/sub integration).
-func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
+func (m Input) DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
 	body, err := SnakeCase(body)
 	if err != nil {
 		return nil, messages.Invalid("decode_body", "body is not JSON: %v", err)
@@ -76,7 +77,7 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 		return nil, messages.Invalid("decode_body", "body: %v", plainJSONError(err))
 	}
 	if req.Downlinks == nil {
-		if !bytes.Contains(body, []byte(`"downlinks"`)) {
+		if m == Strict && !bytes.Contains(body, []byte(`"downlinks"`)) {
 			return nil, messages.Invalid("no_downlinks", `body has no "downlinks": send {"downlinks":[{"f_port":1,"frm_payload":"AQI="}]}, and {"downlinks":[]} for none`)
 		}
 		req.Downlinks = &[]json.RawMessage{}
@@ -89,6 +90,10 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 	}
 	out := make([]messages.Downlink, 0, len(*req.Downlinks))
 	for i, raw := range *req.Downlinks {
+		raw, err := m.Settle(fmt.Sprintf("downlinks[%d]", i), raw, reflect.TypeFor[ApplicationDownlink]())
+		if err != nil {
+			return nil, err
+		}
 		var d ApplicationDownlink
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return nil, messages.Invalid("decode_body", "downlinks[%d]: %v", i, plainJSONError(err))
@@ -100,6 +105,11 @@ func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Down
 		out = append(out, item)
 	}
 	return out, nil
+}
+
+// DecodeDownlinks is Strict.DecodeDownlinks.
+func DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]messages.Downlink, error) {
+	return Strict.DecodeDownlinks(body, endDevice)
 }
 
 // CorrelationIDsIn finds the correlation ids in a body that DecodeDownlinks refused, as far as they can be read, so that the refusal reaches its author.

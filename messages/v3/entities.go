@@ -207,6 +207,14 @@ type Webhook struct {
 	Paused         bool              `json:"paused,omitempty"`
 	HealthStatus   json.RawMessage   `json:"health_status,omitempty"` // output only
 
+	// Additive to The Things Stack.
+	DeliveryStatus json.RawMessage `json:"delivery_status,omitempty"` // output only
+	SigningSecret  Secrets         `json:"signing_secret,omitempty"`  // never in answers, but once when it was generated
+	TLSCA          Bytes           `json:"tls_ca,omitempty"`          // PEM; nil: the CAs of the system
+	TLSClientCert  Bytes           `json:"tls_client_cert,omitempty"` // PEM
+	TLSClientKey   Bytes           `json:"tls_client_key,omitempty"`  // PEM; never in answers
+	Batch          *WebhookBatch   `json:"batch,omitempty"`           // nil: one event a request
+
 	UplinkMessage            *MessagePath `json:"uplink_message,omitempty"`
 	UplinkNormalized         *MessagePath `json:"uplink_normalized,omitempty"`
 	JoinAccept               *MessagePath `json:"join_accept,omitempty"`

@@ -88,6 +88,9 @@ func (u *Uint32) UnmarshalJSON(in []byte) error {
 	return nil
 }
 
+// String gives the decimal digits.
+func (u Uint32) String() string { return strconv.FormatUint(uint64(u), 10) }
+
 func unquote(in []byte) string {
 	if bytes.Equal(in, []byte("null")) {
 		return "0"

@@ -111,7 +111,7 @@ func (s *Store) appLog(app string, create bool) *appLog {
 	s.appsMu.Lock()
 	defer s.appsMu.Unlock()
 	if a = s.apps[app]; a == nil {
-		a = &appLog{meta: logMeta{floor: 1, first: 1}}
+		a = &appLog{meta: logMeta{floor: 1, first: 1, indexed: 1}}
 		s.apps[app] = a
 	}
 	return a

@@ -96,6 +96,9 @@ func (s *Store) keepHouse() {
 			s.log.Warn("records are still sealed under an older key; tried again at the next start", "error", err)
 		}
 	}
+	if err := s.fillIndex(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
+		s.log.Warn("the index of the logs is not complete; history is read slowly, and it is tried again at the next start", "error", err)
+	}
 	trim, scrub := time.NewTicker(trimInterval), time.NewTimer(firstScrub)
 	defer trim.Stop()
 	defer scrub.Stop()
@@ -160,7 +163,12 @@ func (s *Store) trim(ctx context.Context, app string, a *appLog) error {
 		}
 	}
 	for m := a.view(); m.floor < m.first; m = a.view() {
-		if err := s.submit(ctx, &purgeOp{app: app, floor: m.floor, to: min(m.first, m.floor+trimChunk)}); err != nil {
+		to := min(m.first, m.floor+trimChunk)
+		keys, err := s.indexKeys(ctx, app, m.floor, to)
+		if err != nil {
+			return err
+		}
+		if err := s.submit(ctx, &purgeOp{app: app, floor: m.floor, to: to, index: keys}); err != nil {
 			return err
 		}
 	}
@@ -222,17 +230,22 @@ func (o *trimOp) apply(b *batch) error {
 	return nil
 }
 
-// purgeOp removes the hidden entries floor..to-1 from the database.
+// purgeOp removes the hidden entries floor..to-1 from the database, and their keys from the index.
 type purgeOp struct {
 	app       string
 	floor, to uint64
+	index     [][]byte
 }
 
 func (*purgeOp) frees() bool { return true }
 
 func (o *purgeOp) size() (int, int) {
 	n := int(o.to-o.floor) + 2
-	return n, n * (len(o.app) + entryOverhead)
+	size := n * (len(o.app) + entryOverhead)
+	for _, key := range o.index {
+		size += len(key) + entryOverhead
+	}
+	return n + len(o.index), size
 }
 
 func (o *purgeOp) apply(b *batch) error {
@@ -243,6 +256,9 @@ func (o *purgeOp) apply(b *batch) error {
 	b.next()
 	for seq := o.floor; seq < o.to; seq++ {
 		b.remove(logKey(o.app, seq))
+	}
+	for _, key := range o.index {
+		b.remove(key)
 	}
 	l.meta.floor, l.dirty = o.to, true
 	return nil

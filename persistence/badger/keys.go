@@ -18,6 +18,7 @@ const (
 	familyDoc     = 'd' // kind, 0, id
 	familySession = 's' // UID of the device
 	familyLog     = 'l' // application, 0, Seq in 8 bytes
+	familyIndex   = 'i' // application, 0, device, 0, Seq in 8 bytes
 )
 
 var (
@@ -95,6 +96,8 @@ func nameOf(key []byte) string {
 		if app, seq, ok := bytes.Cut(rest, []byte{0}); ok && len(seq) == 8 {
 			return fmt.Sprintf("entry %d of the log of application %q", binary.BigEndian.Uint64(seq), app)
 		}
+	case familyIndex:
+		return fmt.Sprintf("the index of a log by device (%q)", rest)
 	case familyState:
 		return "the state record"
 	case familyCheck:

@@ -409,7 +409,7 @@ func (s *Store) orphanLogs(known map[string]bool) (map[string]logMeta, error) {
 				continue
 			}
 			if seq, ok := logSeq(app, key); ok {
-				orphans[app] = logMeta{floor: 1, first: seq + 1, last: seq}
+				orphans[app] = logMeta{floor: 1, first: seq + 1, last: seq, indexed: seq + 1}
 			}
 			it.Next()
 		}
@@ -435,6 +435,7 @@ func (s *Store) repair() error {
 			}
 		}
 		for app, a := range s.apps {
+			a.meta.indexed = a.meta.last + 1 // keys may be missing as well
 			key, record := nameKey(familyApp, app), encodeMeta(a.meta)
 			finishRecord(key, record, s.state.writes)
 			if err := txn.Set(key, record); err != nil {

@@ -143,11 +143,12 @@ func (r *reader) time() time.Time {
 type logMeta struct {
 	floor, first, last uint64
 	bytes              uint64 // of the visible entries, keys included
+	indexed            uint64 // entries from here on have a key in the index
 }
 
 func encodeMeta(m logMeta) []byte {
-	b := newRecord(40)
-	for _, v := range [...]uint64{m.floor, m.first, m.last, m.bytes} {
+	b := newRecord(50)
+	for _, v := range [...]uint64{m.floor, m.first, m.last, m.bytes, m.indexed} {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -156,7 +157,12 @@ func encodeMeta(m logMeta) []byte {
 func decodeMeta(payload []byte) (logMeta, error) {
 	r := reader{b: payload}
 	m := logMeta{floor: r.uvarint(), first: r.uvarint(), last: r.uvarint(), bytes: r.uvarint()}
-	if r.short || m.floor == 0 || m.floor > m.first || m.first > m.last+1 {
+	// A version without an index leaves indexed out, also where one that has it wrote before: what it appended has no keys.
+	m.indexed = m.last + 1
+	if !r.short && len(r.b) > 0 {
+		m.indexed = r.uvarint()
+	}
+	if r.short || m.floor == 0 || m.floor > m.first || m.first > m.last+1 || m.indexed == 0 || m.indexed > m.last+1 {
 		return logMeta{}, errors.New("it makes no sense")
 	}
 	return m, nil

@@ -53,7 +53,7 @@ func TestRecordNoticesEveryFlippedBit(t *testing.T) {
 func FuzzParseRecord(f *testing.F) {
 	e := sampleEvent()
 	key := logKey("app", 7)
-	for _, record := range [][]byte{encodeEvent(&e), encodeMeta(logMeta{1, 2, 3, 4}), encodeState(state{1, 2, 3}), encodeCursor(9), nil} {
+	for _, record := range [][]byte{encodeEvent(&e), encodeMeta(logMeta{1, 2, 3, 4, 2}), encodeState(state{1, 2, 3}), encodeCursor(9), nil} {
 		if record != nil {
 			finishRecord(key, record, 7)
 		}
@@ -73,7 +73,7 @@ func FuzzParseRecord(f *testing.F) {
 // The payload's decoders see bytes whose checksum is right; they still must not panic or invent anything.
 func FuzzDecodePayload(f *testing.F) {
 	e := sampleEvent()
-	for _, record := range [][]byte{encodeEvent(&e), encodeMeta(logMeta{1, 2, 3, 4}), encodeState(state{1, 2, 3}), encodeCursor(9)} {
+	for _, record := range [][]byte{encodeEvent(&e), encodeMeta(logMeta{1, 2, 3, 4, 2}), encodeState(state{1, 2, 3}), encodeCursor(9)} {
 		f.Add(record[recordHeader:])
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {

@@ -24,7 +24,7 @@ type commitOp struct {
 
 func (*commitOp) frees() bool { return false }
 
-func (o *commitOp) size() (entries, bytes int) { return len(o.events) + 3, o.bytes }
+func (o *commitOp) size() (entries, bytes int) { return 2*len(o.events) + 3, o.bytes }
 
 func (o *commitOp) apply(b *batch) error {
 	c := &o.commit
@@ -47,6 +47,7 @@ func (o *commitOp) apply(b *batch) error {
 		l.meta.last++
 		key := logKey(app, l.meta.last)
 		b.set(key, record, l.meta.last)
+		b.setIndex(app, l.meta.last, &c.Events[i])
 		l.meta.bytes += uint64(len(key) + len(record))
 		e := messages.LogEntry{Seq: l.meta.last, Event: c.Events[i]}
 		e.Time = e.Time.Round(0).UTC()
@@ -80,7 +81,7 @@ func (s *Store) Commit(ctx context.Context, c messages.Commit) (messages.Revisio
 		o.events = make([][]byte, len(c.Events))
 		for i := range c.Events {
 			o.events[i] = encodeEvent(&c.Events[i])
-			o.bytes += len(o.events[i]) + len(c.Device.ApplicationID) + entryOverhead
+			o.bytes += len(o.events[i]) + len(c.Device.ApplicationID) + entryOverhead + indexBytes(c.Device.ApplicationID, &c.Events[i])
 		}
 	}
 	if err := s.submit(ctx, o); err != nil {

@@ -249,7 +249,7 @@ func (s *Store) ReadLog(ctx context.Context, applicationID string, after uint64,
 			return entries, nil
 		}
 		a.mu.Unlock()
-		entries, err := s.readBack(ctx, applicationID, after, floor, max)
+		entries, err := s.readBack(ctx, applicationID, "", after, floor, max)
 		if err != nil || len(entries) > 0 {
 			return entries, err
 		}
@@ -342,7 +342,7 @@ func (s *Store) countBack(ctx context.Context, app string, after, upTo uint64) (
 	}
 	n := uint64(0)
 	for after < upTo {
-		entries, err := s.readBack(ctx, app, after, upTo, readDefault)
+		entries, err := s.readBack(ctx, app, "", after, upTo, readDefault)
 		if err != nil || len(entries) == 0 {
 			return n, err
 		}

@@ -23,9 +23,10 @@ const (
 	backKept  = 20 * time.Second // less than feedIdle, after which the server removes them
 )
 
-// backReader reads the log of an application forward.
+// backReader reads the log of an application, or what one device has in it, forward.
 type backReader struct {
-	app, consumer string
+	app, device   string // device "": all
+	consumer      string
 	at            uint64              // everything up to this Seq was given
 	left          []messages.LogEntry // read and not given yet
 	next          uint64              // every message below this sequence was read
@@ -33,10 +34,11 @@ type backReader struct {
 	used          time.Time
 }
 
-// readBack reads entries with Seq > after from the stream, at most most and about readBytes. None: there are none up to floor.
-func (s *Store) readBack(ctx context.Context, app string, after, floor uint64, most int) ([]messages.LogEntry, error) {
+// readBack reads entries with Seq > after from the stream, at most most and about readBytes. None: there are none up to floor. Those of a device come
+// with others that were committed without a session record.
+func (s *Store) readBack(ctx context.Context, app, device string, after, floor uint64, most int) ([]messages.LogEntry, error) {
 	for try := 0; ; try++ {
-		r := s.takeBack(app, after)
+		r := s.takeBack(app, device, after)
 		entries, err := s.readOn(ctx, r, floor, most)
 		if err == nil {
 			s.keepBack(r)
@@ -75,11 +77,11 @@ func (s *Store) readOn(ctx context.Context, r *backReader, floor uint64, most in
 			continue
 		}
 		// The replica has no more, but it may be behind: the leader knows.
-		m, err := s.next(ctx, s.names.journal(s.names.shard(r.app)), s.names.log(r.app), r.next)
+		next, err := s.nextOf(ctx, r.app, r.device, r.next)
 		if err != nil {
 			return nil, err
 		}
-		if m == nil || firstSeq(m.seq) > floor {
+		if next == 0 || firstSeq(next) > floor {
 			break
 		}
 		if wait(ctx, 3) != nil {
@@ -108,7 +110,7 @@ func (s *Store) pull(ctx context.Context, r *backReader) ([]*stored, error) {
 		defer cancel()
 		c, err := s.js.CreateConsumer(one, stream, js.ConsumerConfig{
 			AckPolicy: js.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, InactiveThreshold: feedIdle,
-			FilterSubjects: []string{s.names.log(r.app)}, DeliverPolicy: js.DeliverByStartSequencePolicy, OptStartSeq: r.next,
+			FilterSubjects: s.names.history(r.app, r.device), DeliverPolicy: js.DeliverByStartSequencePolicy, OptStartSeq: r.next,
 		})
 		if err != nil {
 			return nil, err
@@ -163,16 +165,16 @@ func (s *Store) pulled(ctx context.Context, r *backReader, sub *nats.Subscriptio
 }
 
 // takeBack gives a reader that goes on behind a Seq.
-func (s *Store) takeBack(app string, after uint64) *backReader {
+func (s *Store) takeBack(app, device string, after uint64) *backReader {
 	s.backMu.Lock()
 	defer s.backMu.Unlock()
 	for i, r := range s.backs {
-		if r.app == app && r.at == after && time.Since(r.used) < backKept {
+		if r.app == app && r.device == device && r.at == after && time.Since(r.used) < backKept {
 			s.backs = slices.Delete(s.backs, i, i+1)
 			return r
 		}
 	}
-	return &backReader{app: app, at: after, next: max(after>>indexBits, 1)}
+	return &backReader{app: app, device: device, at: after, next: max(after>>indexBits, 1)}
 }
 
 // keepBack puts a reader by for the next call.

@@ -140,6 +140,14 @@ func (n names) app(app string) string {
 // log matches every commit of an application.
 func (n names) log(app string) string { return n.app(app) + ".*" }
 
+// history matches every commit that may have events of a device, or of any if it is "".
+func (n names) history(app, device string) []string {
+	if device == "" {
+		return []string{n.log(app)}
+	}
+	return []string{n.device(messages.DeviceID{ApplicationID: app, DeviceID: device}), n.eventsOnly(app)}
+}
+
 func (n names) device(id messages.DeviceID) string {
 	return n.app(id.ApplicationID) + "." + token(id.DeviceID)
 }

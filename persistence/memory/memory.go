@@ -267,6 +267,47 @@ func (s *Store) CountLog(ctx context.Context, app string, after, upTo uint64) (u
 	return upTo - after, nil
 }
 
+// ReadHistory gives a page of the entries that a query names, in the order it asks for.
+func (s *Store) ReadHistory(ctx context.Context, q messages.HistoryQuery) (page messages.HistoryPage, err error) {
+	if err := s.enter(ctx); err != nil {
+		return page, err
+	}
+	defer s.mu.Unlock()
+	if q.Max <= 0 {
+		q.Max = 1000
+	}
+	log := slices.Clone(s.logs[q.ApplicationID])
+	if q.NewestFirst {
+		slices.Reverse(log)
+	}
+	for _, e := range log {
+		if q.From > 0 && (q.NewestFirst && e.Seq >= q.From || !q.NewestFirst && e.Seq <= q.From) || !q.Matches(e.Device.DeviceID, e.Type, e.Time) {
+			continue
+		}
+		if len(page.Entries) == q.Max {
+			page.Next = page.Entries[q.Max-1].Seq
+			break
+		}
+		page.Entries = append(page.Entries, e)
+	}
+	return page, nil
+}
+
+// CountHistory gives how many entries a query names, for each device that has any. From, Max and NewestFirst are not looked at.
+func (s *Store) CountHistory(ctx context.Context, q messages.HistoryQuery) (map[string]uint64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	counts := make(map[string]uint64)
+	for _, e := range s.logs[q.ApplicationID] {
+		if q.Matches(e.Device.DeviceID, e.Type, e.Time) {
+			counts[e.Device.DeviceID]++
+		}
+	}
+	return counts, nil
+}
+
 // WatchLog gives a channel that holds a signal after entries were appended or the log was deleted. cancel ends it; the channel is never closed.
 func (s *Store) WatchLog(app string) (changed <-chan struct{}, cancel func()) {
 	w := make(chan struct{}, 1)

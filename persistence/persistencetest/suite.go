@@ -30,6 +30,8 @@ type Store interface {
 	ReadLog(ctx context.Context, applicationID string, after uint64, max int) ([]messages.LogEntry, error)
 	LogRange(ctx context.Context, applicationID string) (first, last uint64, err error)
 	CountLog(ctx context.Context, applicationID string, after, upTo uint64) (uint64, error)
+	ReadHistory(context.Context, messages.HistoryQuery) (messages.HistoryPage, error)
+	CountHistory(context.Context, messages.HistoryQuery) (map[string]uint64, error)
 	WatchLog(applicationID string) (changed <-chan struct{}, cancel func())
 	LoadCursor(ctx context.Context, name string) (uint64, bool, error)
 	SaveCursor(ctx context.Context, name string, seq uint64) error
@@ -64,6 +66,10 @@ func Run(t *testing.T, o Options, open func(t *testing.T) Store) {
 		{"EventsComeBackWhole", o.testEventsComeBackWhole},
 		{"ReadLog", o.testReadLog},
 		{"CountLog", testCountLog},
+		{"History", testHistory},
+		{"HistoryOfDevices", testHistoryOfDevices},
+		{"HistoryWhileEventsArrive", testHistoryWhileEventsArrive},
+		{"HistoryAfterDeletion", testHistoryAfterDeletion},
 		{"WatchLog", o.testWatchLog},
 		{"Cursors", testCursors},
 		{"DeleteApplication", o.testDeleteApplication},

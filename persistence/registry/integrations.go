@@ -69,7 +69,7 @@ func (r *Registry) SetWebhook(ctx context.Context, app, id string, change func(*
 			return change(v)
 		},
 		settle: func(old v3.Webhook, v *v3.Webhook) error {
-			v.IDs, v.HealthStatus = ids, nil
+			v.IDs, v.HealthStatus, v.DeliveryStatus = ids, nil, nil
 			v.CreatedAt, v.UpdatedAt = r.stamps(old.CreatedAt)
 			return validateWebhook(v)
 		},

@@ -43,7 +43,7 @@ func validateWebhook(w *v3.Webhook) error {
 	if err := cmp.Or(
 		checkBaseURL(w.BaseURL),
 		checkHeaders(w.Headers),
-		checkFormat(&w.Format),
+		checkWebhookFormat(&w.Format),
 		checkText("downlink_api_key", w.DownlinkAPIKey, 128),
 	); err != nil {
 		return err

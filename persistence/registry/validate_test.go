@@ -191,7 +191,6 @@ func TestWebhooksAreChecked(t *testing.T) {
 		"name empty":         {headers("", "secret-word"), "invalid_headers"},
 		"twice":              {headers("X-A", "1", "x-a", "2"), "invalid_headers"},
 		"header of 4097":     {headers("X-A", strings.Repeat("x", 4097)), "invalid_headers"},
-		"protobuf":           {func(w *v3.Webhook) { w.Format = "protobuf" }, "invalid_format"},
 		"yaml":               {func(w *v3.Webhook) { w.Format = "yaml" }, "invalid_format"},
 		"path":               {func(w *v3.Webhook) { w.UplinkMessage = &v3.MessagePath{Path: "/up{?devID}"} }, ""},
 		"path of 65":         {func(w *v3.Webhook) { w.JoinAccept = &v3.MessagePath{Path: strings.Repeat("x", 65)} }, "invalid_path"},

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"lorikeet/gateways/broker"
+)
+
+// MQTTConfig is for the embedded MQTT broker.
+type MQTTConfig struct {
+	Listen           string `yaml:"listen" doc:"address of the MQTT broker; empty: none without TLS"`
+	ListenTLS        string `yaml:"tls_listen" doc:"address for MQTT over TLS, in use with tls_cert"`
+	WebSocket        string `yaml:"websocket" doc:"address for MQTT over WebSocket, on the path /mqtt, e.g. :8083; empty: none"`
+	WebSocketTLS     string `yaml:"websocket_tls" doc:"address for the same over TLS (wss), e.g. :8084; empty: none"`
+	WebSocketOrigins string `yaml:"websocket_origins" doc:"hosts whose web pages may connect by WebSocket beside the host itself, with commas between, e.g. *.example.com; * is every page"`
+	TLSCert          string `yaml:"tls_cert" doc:"certificate chain (PEM); read again when the file changes"`
+	TLSKey           string `yaml:"tls_key" doc:"its key (PEM)"`
+	TLSClientCA      string `yaml:"tls_client_ca" doc:"certificates that sign those of the clients (PEM); empty: clients need none"`
+	PublicAddress    string `yaml:"public_address" doc:"host:port told to MQTT clients; empty: localhost and the port"`
+	PublicTLSAddress string `yaml:"public_tls_address" doc:"the same for TLS"`
+	MaxConnections   int    `yaml:"max_connections" doc:"clients at one time"`
+}
+
+// defaultMQTT is what a broker has without any configuration.
+func defaultMQTT() MQTTConfig {
+	return MQTTConfig{Listen: ":1883", ListenTLS: ":8883", MaxConnections: 10000}
+}
+
+// enabled says whether there is any door to a broker.
+func (c *MQTTConfig) enabled() bool {
+	return c.Listen != "" || c.tlsListen() != "" || c.WebSocket != "" || c.WebSocketTLS != ""
+}
+
+func (c *MQTTConfig) tlsListen() string {
+	if c.TLSCert == "" {
+		return ""
+	}
+	return c.ListenTLS
+}
+
+func (c *MQTTConfig) validate() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, a := range []struct{ name, addr string }{
+		{"listen", c.Listen}, {"tls_listen", c.ListenTLS}, {"websocket", c.WebSocket}, {"websocket_tls", c.WebSocketTLS},
+		{"public_address", c.PublicAddress}, {"public_tls_address", c.PublicTLSAddress},
+	} {
+		if _, _, err := net.SplitHostPort(a.addr); err != nil && a.addr != "" {
+			bad("mqtt.%s %q: use host:port or :port", a.name, a.addr)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("mqtt.tls_cert, tls_key: give both, or none")
+	}
+	if c.TLSCert == "" && (c.WebSocketTLS != "" || c.TLSClientCA != "") {
+		bad("mqtt.tls_cert: websocket_tls and tls_client_ca need a certificate and its key")
+	}
+	if c.WebSocketOrigins != "" && c.WebSocket == "" && c.WebSocketTLS == "" {
+		bad("mqtt.websocket_origins: give an address for WebSockets too: websocket or websocket_tls")
+	}
+	if c.MaxConnections < 1 {
+		bad("mqtt.max_connections %d: use 1 or more", c.MaxConnections)
+	}
+	return errs
+}
+
+func (s *server) brokerConfig() broker.Config {
+	c := s.cfg.MQTT
+	return broker.Config{
+		Listen: c.Listen, ListenTLS: c.tlsListen(), ListenWebSocket: c.WebSocket, ListenWebSocketTLS: c.WebSocketTLS, WebSocketOrigins: split(c.WebSocketOrigins),
+		TLS: broker.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
+		Authorize: s.registry.Authorize, ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices,
+		Log: s.log.With("component", "broker"), Registerer: s.metrics,
+	}
+}
+
+// publicMQTT is the address that mqtt-connection-info tells, and that for TLS.
+func (s *server) publicMQTT() (plain, tls string) {
+	if s.broker == nil {
+		return "", ""
+	}
+	return publicAddress(s.cfg.MQTT.PublicAddress, s.broker.Addr()), publicAddress(s.cfg.MQTT.PublicTLSAddress, s.broker.TLSAddr())
+}
+
+// publicAddress is what was configured, or localhost with the port of a listener, or "" without one.
+func publicAddress(configured, listener string) string {
+	_, port, err := net.SplitHostPort(listener)
+	switch {
+	case strings.TrimSpace(configured) != "":
+		return configured
+	case err != nil:
+		return ""
+	}
+	return net.JoinHostPort("localhost", port)
+}

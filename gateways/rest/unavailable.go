@@ -1,0 +1,74 @@
+package rest
+
+import (
+	"net/http"
+	"strings"
+
+	"lorikeet/messages"
+)
+
+// unavailableRoutes are paths of The Things Stack that clients may try and that do nothing here. They say so, in place of "no such path".
+func unavailableRoutes() []route {
+	const (
+		app    = "/applications/:application_id"
+		device = app + "/devices/:device_id"
+		packs  = "/packages/associations"
+		rules  = "/ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules"
+	)
+	out := []route{
+		{http.MethodGet, "/as" + device + "/packages", readDevices, listNone("packages")},
+		{http.MethodGet, "/as" + device + packs, readDevices, listNone("associations")},
+		{http.MethodGet, "/as" + app + packs, information, listNone("default_associations")},
+	}
+	for why, paths := range map[string][]methodPath{
+		"application packages: use a webhook, MQTT or a payload formatter": {
+			{http.MethodGet, "/as" + device + packs + "/:f_port"}, {http.MethodPut, "/as" + device + packs + "/:f_port"}, {http.MethodDelete, "/as" + device + packs + "/:f_port"},
+			{http.MethodGet, "/as" + app + packs + "/:f_port"}, {http.MethodPut, "/as" + app + packs + "/:f_port"}, {http.MethodDelete, "/as" + app + packs + "/:f_port"},
+		},
+		"provisioning of secure elements: create the devices with their root keys": {{http.MethodPut, "/js" + app + "/provision-devices"}},
+		"activation settings of applications: keys are sealed in the store": {
+			{http.MethodGet, "/js" + app + "/settings"}, {http.MethodPost, "/js" + app + "/settings"}, {http.MethodDelete, "/js" + app + "/settings"},
+		},
+		"relays": {
+			{http.MethodGet, "/ns" + app + "/relays/:device_id"}, {http.MethodPost, "/ns" + app + "/relays"}, {http.MethodPut, "/ns" + app + "/relays/:device_id"},
+			{http.MethodDelete, "/ns" + app + "/relays/:device_id"}, {http.MethodGet, rules}, {http.MethodPost, rules},
+			{http.MethodGet, rules + "/:index"}, {http.MethodPut, rules + "/:index"}, {http.MethodDelete, rules + "/:index"},
+		},
+		"collaborators: give people API keys of the application": {{http.MethodPut, app + "/collaborators"}, {http.MethodDelete, app + "/collaborators/user/:user_id"}},
+		"users: who holds an admin key is the admin": {
+			{http.MethodGet, "/users"}, {http.MethodPost, "/users"}, {http.MethodPut, "/users/:user_id"}, {http.MethodDelete, "/users/:user_id"},
+		},
+		"organizations": {
+			{http.MethodGet, "/organizations"}, {http.MethodPost, "/users/:user_id/organizations"}, {http.MethodGet, "/organizations/:organization_id"},
+			{http.MethodPut, "/organizations/:organization_id"}, {http.MethodDelete, "/organizations/:organization_id"},
+		},
+	} {
+		for _, p := range paths {
+			may := information
+			if !strings.Contains(p.path, ":application_id") {
+				may = admin("user")
+			}
+			out = append(out, route{p.method, p.path, may, notAvailable(why)})
+		}
+	}
+	return out
+}
+
+type methodPath struct{ method, path string }
+
+// notAvailable is the answer of a path for something that this server does not have.
+func notAvailable(what string) func(*Server, *call) error {
+	return func(*Server, *call) error {
+		return &statusError{status: http.StatusNotImplemented, grpc: 12, err: messages.Errorf(messages.CodePrecondition, "not_available", "this server has no %s", what)}
+	}
+}
+
+// listNone is the answer of a path that lists what there never is.
+func listNone(member string) func(*Server, *call) error {
+	return func(s *Server, c *call) error {
+		if !s.cfg.Registry.ApplicationExists(c.app()) {
+			return messages.NotFound("application_not_found", "application %q not found", c.app())
+		}
+		return c.JSON(http.StatusOK, map[string][]struct{}{member: {}})
+	}
+}
