@@ -174,6 +174,7 @@ var required = map[string][]messages.Right{
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/push":    {messages.RightApplicationTrafficDownWrite},
 	"POST /as/applications/:application_id/webhooks/:webhook_id/devices/:device_id/down/replace": {messages.RightApplicationTrafficDownWrite},
 
+	"GET /as/applications/:application_id/link/stats":   {messages.RightApplicationInfo},
 	"POST /applications/:application_id/devices/import": {messages.RightApplicationDevicesWrite},
 	"GET /applications/:application_id/devices/export":  {messages.RightApplicationDevicesRead, messages.RightApplicationDevicesReadKeys},
 
