@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,8 +14,15 @@ import (
 )
 
 type fakeLinks struct {
+	mu    sync.Mutex
 	links map[string]v3.Link
 	err   error
+}
+
+func (f *fakeLinks) change(how func(f *fakeLinks)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f)
 }
 
 func (f *fakeLinks) Applications(context.Context) ([]v3.Application, error) {
@@ -24,6 +32,8 @@ func (f *fakeLinks) Applications(context.Context) ([]v3.Application, error) {
 }
 
 func (f *fakeLinks) Link(_ context.Context, app string) (v3.Link, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err != nil {
 		return v3.Link{}, f.err
 	}
@@ -51,17 +61,19 @@ func TestTheStoreHearsOfRetentions(t *testing.T) {
 		if _, ok := store["app"]; !ok {
 			t.Error("the application was not looked at")
 		}
-		links.links["app"] = v3.Link{Retention: &v3.Retention{MaxAge: v3.Duration(time.Hour), MaxEvents: 7}}
-		links.err = errors.New("the store is away")
+		links.change(func(f *fakeLinks) {
+			f.links["app"] = v3.Link{Retention: &v3.Retention{MaxAge: v3.Duration(time.Hour), MaxEvents: 7}}
+			f.err = errors.New("the store is away")
+		})
 		r.changed(messages.Change{Kind: messages.KindLink, ID: "app"})
 		synctest.Wait()
-		links.err = nil
+		links.change(func(f *fakeLinks) { f.err = nil })
 		time.Sleep(2 * retentionRetry) // in the bubble
 		synctest.Wait()
 		if want := (messages.Retention{MaxAge: time.Hour, MaxEvents: 7}); store["app"] != want {
 			t.Errorf("retention is %+v", store["app"])
 		}
-		delete(links.links, "app")
+		links.change(func(f *fakeLinks) { delete(f.links, "app") })
 		r.changed(messages.Change{Kind: messages.KindLink, ID: "app", Deleted: true})
 		synctest.Wait()
 		if store["app"] != (messages.Retention{}) {

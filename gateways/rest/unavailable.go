@@ -39,7 +39,7 @@ func unavailableRoutes() []route {
 			{http.MethodGet, "/as" + app + packs + "/:f_port"}, {http.MethodPut, "/as" + app + packs + "/:f_port"}, {http.MethodDelete, "/as" + app + packs + "/:f_port"},
 		},
 		"provisioning of secure elements: create the devices with their root keys": {{http.MethodPut, "/js" + app + "/provision-devices"}},
-		"figures of the link: see /metrics": {{http.MethodGet, "/as" + app + "/link/stats"}},
+		"figures of the link: see /metrics":                                        {{http.MethodGet, "/as" + app + "/link/stats"}},
 		"relays": {
 			{http.MethodGet, "/ns" + app + "/relays/:device_id"}, {http.MethodPost, "/ns" + app + "/relays"}, {http.MethodPut, "/ns" + app + "/relays/:device_id"},
 			{http.MethodDelete, "/ns" + app + "/relays/:device_id"}, {http.MethodGet, rules}, {http.MethodPost, rules},
