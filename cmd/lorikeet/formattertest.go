@@ -209,14 +209,14 @@ func direction(use messages.CodecUse) string {
 	return "up"
 }
 
-// find reads the codec of a case: a script beside the list, CayenneLPP, or a name in the repository.
+// find reads the codec of a case: a script beside the list or below the working folder, CayenneLPP, or a name in the repository.
 func (r *formatterRun) find(folder, codec string) (messages.Formatter, error) {
 	if strings.EqualFold(codec, "cayennelpp") || codec == string(messages.FormatterCayenneLPP) {
 		return messages.Formatter{Kind: messages.FormatterCayenneLPP}, nil
 	}
 	path := codec
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(folder, path)
+	if beside := filepath.Join(folder, path); !filepath.IsAbs(path) && (isScript(beside) || !isScript(path)) {
+		path = beside
 	}
 	known, ok := r.sources[path]
 	if !ok {
@@ -224,6 +224,16 @@ func (r *formatterRun) find(folder, codec string) (messages.Formatter, error) {
 		r.sources[path] = known
 	}
 	return known.formatter, known.err
+}
+
+// isScript says whether there is a script at the path, with .js or without.
+func isScript(path string) bool {
+	for _, p := range []string{path, path + ".js"} {
+		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
 }
 
 func readCodec(path, codec string) (messages.Formatter, error) {
@@ -240,7 +250,7 @@ func readCodec(path, codec string) (messages.Formatter, error) {
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("codec %s: there is no file %s; paths are relative to the list", codec, path)
+		err = fmt.Errorf("codec %s: there is no file %s; paths are relative to the list, or else to the working folder", codec, path)
 	}
 	return messages.Formatter{Kind: kind, Parameter: string(text)}, err
 }

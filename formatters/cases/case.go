@@ -6,7 +6,7 @@
 //	direction    up | uplink | decodeUplink, down | downlink | decodeDownlink, encode | encodeDownlink; the default is up, or encode if there are
 //	             data and no bytes, with which down means encode too
 //	f_port       0 to 255; the default is 1 for a decoder, and 0, which is none, for an encoder
-//	bytes        a list of numbers, or hex with or without separators; frm_payload instead: base64
+//	bytes        a list of numbers, hex with or without separators, or base64; frm_payload instead: base64, also if it reads as hex
 //	recv_time    RFC 3339, or seconds since 1970
 //	data         an object, for encoders
 //	f_cnt, rssi, snr, attributes (or variables), version_ids, device_id, application_id, dev_eui: further input
@@ -14,6 +14,7 @@
 package cases
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -209,7 +210,7 @@ func readTime(raw json.RawMessage) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("recv_time is %s: use a time such as 2026-11-23T10:00:00Z", raw)
 }
 
-// readBytes reads a list of numbers, or hex.
+// readBytes reads a list of numbers, hex, or what is base64 and not hex.
 func readBytes(raw json.RawMessage) ([]byte, error) {
 	var list []int
 	if err := json.Unmarshal(raw, &list); err == nil {
@@ -228,7 +229,9 @@ func readBytes(raw json.RawMessage) ([]byte, error) {
 	}
 	out, err := hex.DecodeString(strings.NewReplacer("0x", "", " ", "", "-", "", ":", "", ",", "").Replace(text))
 	if err != nil {
-		return nil, fmt.Errorf("bytes is %.64q: use a list of numbers or hex; base64 goes into frm_payload", text)
+		if out, err = base64.StdEncoding.DecodeString(text); err != nil {
+			return nil, fmt.Errorf("bytes is %.64q: use a list of numbers, or hex; what reads as hex but is base64 goes into frm_payload", text)
+		}
 	}
 	return out, nil
 }

@@ -23,6 +23,7 @@ func TestParse(t *testing.T) {
 		`{"codec":"a","direction":"down","data":{"x":1}}`:                      {Codec: "a", Use: messages.DownlinkEncoder, Decode: messages.DecodeInput{FPort: 1}, Encode: messages.EncodeInput{Data: json.RawMessage(`{"x":1}`)}},
 		`{"codec":"a","data":{}}`:                                              {Codec: "a", Use: messages.DownlinkEncoder, Decode: messages.DecodeInput{FPort: 1}, Encode: messages.EncodeInput{Data: json.RawMessage(`{}`)}},
 		`{"codec":"a","bytes":"","recv_time":"2026-11-23T11:00:00+01:00"}`:     {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, FPort: 1, RecvTime: at}},
+		`{"codec":"a","bytes":"AQI=","recv_time":"2026-11-23T10:00:00Z"}`:      {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1, 2}, FPort: 1, RecvTime: at}},
 		`{"codec":"a","bytes":[],"recvTime":1795428000,"rssi":-80.5,"fCnt":7}`: {Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{}, FPort: 1, RecvTime: at, RSSI: &rssi, FCnt: 7}},
 		`{"codec":"a","input":{"fPort":2,"bytes":[1],"recvTime":1795428000000},"output":{"data":{"x":1}},"type":"uplink","description":"d","extra":1,"expct":2}`: {
 			Codec: "a", Use: messages.UplinkDecoder, Decode: messages.DecodeInput{Bytes: []byte{1}, FPort: 2, RecvTime: at}, Encode: messages.EncodeInput{FPort: 2},
@@ -39,7 +40,7 @@ func TestParse(t *testing.T) {
 	}
 	for text, words := range map[string]string{
 		`[]`: "must be a JSON object", `{"bytes":[1]}`: "names no codec", `{"codec":"a","direction":"sideways"}`: "use up, down or encode",
-		`{"codec":"a","bytes":[256]}`: "bytes[0] is 256", `{"codec":"a","bytes":"AQI="}`: "base64 goes into frm_payload", `{"codec":"a","f_port":300}`: "f_port is 300",
+		`{"codec":"a","bytes":[256]}`: "bytes[0] is 256", `{"codec":"a","bytes":"AQI"}`: "goes into frm_payload", `{"codec":"a","f_port":300}`: "f_port is 300",
 		`{"codec":"a","recv_time":"noon"}`: "recv_time is", `{"codec":5}`: "codec:", `{"codec":"a","expect":{"warnings":["a"],"errors":[5]}}`: "expect.errors",
 	} {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), words) {
