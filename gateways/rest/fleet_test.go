@@ -118,6 +118,22 @@ func TestImportMakesDevices(t *testing.T) {
 	}
 }
 
+func TestImportOpensWrappedKeys(t *testing.T) {
+	t.Parallel()
+	d, _ := fleetDoor(t)
+	const key = "00112233445566778899AABBCCDDEEFF"
+	file := `{"ids":{"device_id":"dev-1","dev_eui":"70B3D57ED0000001","join_eui":"0000000000000001"},"supports_join":true,"lorawan_version":"MAC_V1_0_3","lorawan_phy_version":"PHY_V1_0_3_REV_A",
+		"frequency_plan_id":"EU_863_870","root_keys":{"app_key":{"kek_label":"as/me","encrypted_key":"` + wrapped(t, key) + `"}}}`
+	if got := d.importFile("", file).outcomes(); len(got) != 1 || got[0] != "1 dev-1 failed kek_not_found" {
+		t.Errorf("without the KEK: %v", got)
+	}
+	d.do("POST", "/js/applications/app1/settings", `{"settings":{"kek_label":"as/me","kek":{"key":"`+testKEK+`"}}}`).is(200)
+	if got := d.importFile("", file).outcomes(); len(got) != 1 || got[0] != "1 dev-1 created" {
+		t.Errorf("with the KEK: %v", got)
+	}
+	d.do("GET", "/js/applications/app1/devices/dev-1?field_mask=root_keys", nil).is(200).has("root_keys.app_key.key", quoted(key))
+}
+
 func TestImportOfDevicesThatAreThere(t *testing.T) {
 	t.Parallel()
 	d, _ := fleetDoor(t)

@@ -214,6 +214,11 @@ func (im *importer) parse(row devicefile.Row) *importRow {
 	if r.err = im.c.mayWrite(r.req); r.err != nil {
 		return r
 	}
+	ids := r.req.value.IDs
+	if r.req, r.err = im.c.server.unwrapKeys(im.c, r.req); r.err != nil {
+		return r
+	}
+	r.req.value.IDs = ids
 	if err := json.Unmarshal(row.Device, &r.state); err != nil {
 		r.err = messages.Invalid("decode_body", "mac_state: %s", plain(err))
 		return r
