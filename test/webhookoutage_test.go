@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -108,40 +109,56 @@ func (h *outageHook) check(t testing.TB, n int) {
 	}
 }
 
-// outage runs the same load twice, with the endpoint up and with the endpoint down all the time, and brings it up again. It gives both reports: their
-// latencies are from the radio gateway to a live subscriber.
-func outage(t testing.TB, p *process, uplinks int, rate float64) (up, down simulator.Report, h *outageHook) {
+// outage is a load whose events go to a webhook that can be down, and to a live subscriber.
+type outage struct {
+	t   testing.TB
+	cfg simulator.Config
+	*outageHook
+	sent int
+}
+
+func newOutage(t testing.TB, p *process, rate float64) *outage {
 	t.Helper()
 	const app, devices = "outage-app", 50
+	o := &outage{t: t, cfg: simulator.DefaultConfig(), outageHook: newOutageHook(t)}
 	key := p.application(app)
-	h = newOutageHook(t)
-	p.call("POST", "/as/webhooks/"+app, object{"webhook": object{"ids": object{"webhook_id": "hook"}, "base_url": h.url, "format": "json", "uplink_message": object{}}}, nil)
-	cfg := simulator.DefaultConfig()
+	p.call("POST", "/as/webhooks/"+app, object{"webhook": object{"ids": object{"webhook_id": "hook"}, "base_url": o.url, "format": "json", "uplink_message": object{}}}, nil)
+	cfg := &o.cfg
 	cfg.HTTP, cfg.UDP, cfg.MQTT, cfg.AdminKey, cfg.APIKey, cfg.ApplicationID = "http://"+p.rest, p.udp, "tcp://"+p.mqtt, adminKey, key, app
 	cfg.Devices, cfg.Gateways, cfg.Rate, cfg.Duration, cfg.Activation = devices, 2, rate, 0, simulator.ABP
 	cfg.StateFile, cfg.Drain = filepath.Join(t.TempDir(), "devices.json"), time.Minute
-	run := func(n int) simulator.Report {
-		cfg.Count = n
-		r, err := simulator.Run(context.Background(), cfg, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Events != uint64(n) || r.EventsMissing > 0 || r.EventsDuplicate > 0 {
-			t.Fatalf("the live subscriber: %+v", r)
-		}
-		return r
+	o.run(2 * devices) // registers the devices and teaches the server who hears them
+	return o
+}
+
+// run sends n uplinks. The latencies of the report are from the radio gateway to the live subscriber.
+func (o *outage) run(n int) simulator.Report {
+	o.t.Helper()
+	o.cfg.Count = n
+	r, err := simulator.Run(context.Background(), o.cfg, io.Discard)
+	if err != nil {
+		o.t.Fatal(err)
 	}
-	warm := 2 * devices
-	run(warm) // registers the devices and teaches the server who hears them
-	up = run(uplinks)
-	h.wait(t, warm+uplinks)
-	h.setDown(true)
-	down = run(uplinks)
-	h.check(t, warm+uplinks) // nothing came through
-	h.setDown(false)
-	h.wait(t, warm+2*uplinks)
-	h.check(t, warm+2*uplinks)
-	return up, down, h
+	if r.Events != uint64(n) || r.EventsMissing > 0 || r.EventsDuplicate > 0 {
+		o.t.Fatalf("the live subscriber: %+v", r)
+	}
+	o.sent += n
+	return r
+}
+
+// upAndDown runs the load with the endpoint up, and with the endpoint down all the time; then all of it must come.
+func (o *outage) upAndDown(n int) (up, down simulator.Report) {
+	o.t.Helper()
+	up = o.run(n)
+	o.wait(o.t, o.sent)
+	before := o.sent
+	o.setDown(true)
+	down = o.run(n)
+	o.check(o.t, before) // nothing came through
+	o.setDown(false)
+	o.wait(o.t, o.sent)
+	o.check(o.t, o.sent)
+	return up, down
 }
 
 // TestWebhookThatIsDownGetsEverythingAfterwards: an endpoint that is down for a whole run gets every event of it later, in order per device, each once
@@ -150,7 +167,8 @@ func TestWebhookThatIsDownGetsEverythingAfterwards(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	const uplinks = 2000
-	up, down, h := outage(t, p, uplinks, 400)
+	h := newOutage(t, p, 400)
+	up, down := h.upAndDown(uplinks)
 	t.Logf("p50 and p99 with the endpoint up: %v, %v; down: %v, %v; %d requests while down, %d repeats", up.LatencyP50, up.LatencyP99, down.LatencyP50, down.LatencyP99, h.refused, h.repeats)
 	if h.refused == 0 {
 		t.Error("the endpoint was not tried while it was down")
@@ -182,18 +200,27 @@ func (p *process) until(what string, holds func() bool) {
 	}
 }
 
-// BenchmarkWebhookOutage shows that a dead endpoint costs the radio side nothing: 10,000 uplinks with the endpoint up, and 10,000 with the endpoint down,
-// which all arrive later.
+// BenchmarkWebhookOutage shows what a dead endpoint costs the radio side: 10,000 uplinks with the endpoint up, and 10,000 with the endpoint down, which all
+// arrive later; three times, since the store writes a table out every 15,000 commits or so, and who meets that has another p99. The medians count.
 func BenchmarkWebhookOutage(b *testing.B) {
 	for b.Loop() {
 		p := start(b, "LORIKEET_LOG_LEVEL=error")
-		up, down, h := outage(b, p, 10_000, 500)
-		b.ReportMetric(0, "ns/op")
-		for name, r := range map[string]simulator.Report{"up": up, "down": down} {
-			b.ReportMetric(time.Duration(r.LatencyP50).Seconds()*1000, name+"-p50-ms")
-			b.ReportMetric(time.Duration(r.LatencyP99).Seconds()*1000, name+"-p99-ms")
+		o := newOutage(b, p, 500)
+		all := map[string][]float64{}
+		for range 3 {
+			up, down := o.upAndDown(10_000)
+			for name, r := range map[string]simulator.Report{"up": up, "down": down} {
+				all[name+"-p50-ms"] = append(all[name+"-p50-ms"], time.Duration(r.LatencyP50).Seconds()*1000)
+				all[name+"-p99-ms"] = append(all[name+"-p99-ms"], time.Duration(r.LatencyP99).Seconds()*1000)
+			}
 		}
-		b.ReportMetric(float64(h.repeats), "repeats")
+		b.ReportMetric(0, "ns/op")
+		for name, values := range all {
+			b.Logf("%s: %.1f", name, values)
+			slices.Sort(values)
+			b.ReportMetric(values[1], name)
+		}
+		b.ReportMetric(float64(o.repeats), "repeats")
 		p.terminate()
 	}
 }
