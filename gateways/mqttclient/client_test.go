@@ -26,7 +26,7 @@ import (
 // TestMain looks for goroutines that are left, except what the library holds back until its write timeout (connection.begin).
 func TestMain(m *testing.M) {
 	const library = "github.com/eclipse/paho%2emqtt%2egolang.(*client)."
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(library+"Publish"), goleak.IgnoreAnyFunction(library+"Subscribe"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(library+"Publish"), goleak.IgnoreAnyFunction(library+"Subscribe"), goleak.IgnoreTopFunction("github.com/mochi-mqtt/server/v2.(*Server).eventLoop")) // of the broker in the tests, whose Close is not safe
 }
 
 // watcher is a hook of the broker under test: it lets in who is allowed, and records.
@@ -87,9 +87,39 @@ func startBroker(t *testing.T, address string, w *watcher, more ...listeners.Lis
 		t.Fatal(err)
 	}
 	var once sync.Once
-	stop = func() { once.Do(func() { _ = s.Close() }) }
+	stop = func() {
+		once.Do(func() {
+			for _, l := range append(more, tcp) {
+				s.Listeners.Close(l.ID(), func(string) { disconnect(s) })
+			}
+			go keepDisconnecting(t.Context(), s)
+		})
+	}
 	t.Cleanup(stop)
 	return s, tcp.Address(), stop
+}
+
+// disconnect ends all connections. The library's Close does that and waits for all to end, for ever if one came about at the same moment.
+func disconnect(s *broker.Server) {
+	for _, client := range s.Clients.GetAll() {
+		if !client.Net.Inline {
+			client.Stop(errors.New("the broker is stopped"))
+		}
+	}
+}
+
+// keepDisconnecting ends the connections that were being made when the broker was stopped.
+func keepDisconnecting(ctx context.Context, s *broker.Server) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			disconnect(s)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func config(address string, qos v3.QoS) v3.PubSub {
