@@ -33,6 +33,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, namespace string, r
 const (
 	startPatience = time.Minute            // with a JetStream that is electing its leaders, as when all nodes start at once
 	startPause    = 200 * time.Millisecond // between two tries
+	tryPatience   = 5 * time.Second        // with one request: what reaches JetStream while it elects a leader may never be answered
 )
 
 // patiently tries something again while JetStream is not ready for it.

@@ -177,7 +177,7 @@ func childMain(text string) int {
 		panic(err)
 	}
 	c := &child{out: json.NewEncoder(os.Stdout), exit: make(chan int, 1)}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n, err := c.start(ctx, spec)
 	if err != nil {

@@ -149,7 +149,7 @@ func (p *proc) event(want string) response {
 		return r
 	case <-p.ended:
 		p.t.Fatalf("node %s ended, want event %s", p.name, want)
-	case <-time.After(40 * time.Second):
+	case <-time.After(90 * time.Second):
 		p.t.Fatalf("node %s: no event %s", p.name, want)
 	}
 	return response{}

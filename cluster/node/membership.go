@@ -82,6 +82,8 @@ func (m *membership) join(ctx context.Context) error {
 
 // create writes the own record for the first time.
 func (m *membership) create(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
 	revision, err := m.kv.Create(ctx, m.id, encodeRecord(m.own))
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return revision, err

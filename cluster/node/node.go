@@ -152,6 +152,8 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 	n.turn.Store(&turn)
 	var kv jetstream.KeyValue
 	if err := patiently(ctx, n.log, func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, tryPatience)
+		defer cancel()
 		kv, err = openBucket(ctx, cfg.JetStream, cfg.Namespace, cfg.Replicas)
 		return err
 	}); err != nil {
