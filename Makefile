@@ -17,7 +17,7 @@ help: ## this list
 build: ## bin/lorikeet, with the version from git
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/lorikeet ./cmd/lorikeet
 
-test: ## what must hold, in under 5 minutes on 2 cores once compiled: vet, formatting, the race detector on everything, the system as processes
+test: ## what must hold, in about 7 minutes on 2 cores once compiled: vet, formatting, the race detector on everything, the system as processes
 	@test -z "$$(gofmt -l .)" || { echo "run gofmt -w on:"; gofmt -l .; exit 1; }
 	LORIKEET_TEST_RACE=1 go test -race -vet=all ./...
 
