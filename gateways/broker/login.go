@@ -210,6 +210,21 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 		}
 		s.drop(here, reasonTakenOver) // by another node, which has closed the connection since, or will be closed
 	}
+	for tries := 1; ; tries++ {
+		session, err := s.takeOver(ctx, c, key, apiKey, clean)
+		if !errors.Is(err, errTakenOver) || tries == takeOverTries {
+			return session, err
+		}
+	}
+}
+
+// takeOverTries: what another node writes between our reading of a session and our claim to it, as its good-bye at the end of the connection before
+// this one, makes us read again.
+const takeOverTries = 5
+
+// takeOver makes the session of a client that is not here from what is stored of it. errTakenOver: the store changed meanwhile.
+func (s *Server) takeOver(ctx context.Context, c *client, key sessionKey, apiKey string, clean bool) (*session, error) {
+	expiry := c.sessionExpiry()
 	doc, revision, exists, err := s.find(ctx, key)
 	if err != nil {
 		return nil, err
@@ -242,10 +257,12 @@ func (s *Server) application(id string) *application {
 	return v.(*application)
 }
 
-// settle writes whose the session is, or takes it out of the store if it is not to be kept.
+// settle writes whose the session is, or takes it out of the store if it is not to be kept. errTakenOver: the store has not what we know of it.
 func (s *Server) settle(ctx context.Context, session *session, expiry time.Duration) error {
 	if expiry == 0 {
-		if err := session.erase(ctx); err != nil && !errors.Is(err, messages.ErrConflict) {
+		if err := session.erase(ctx); errors.Is(err, messages.ErrConflict) {
+			return errTakenOver
+		} else if err != nil {
 			return err
 		}
 		return nil

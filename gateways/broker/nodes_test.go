@@ -1,11 +1,15 @@
 package broker
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"lorikeet/messages"
 )
 
 func TestSessionMovesToAnotherNode(t *testing.T) {
@@ -60,6 +64,56 @@ func TestSessionMovesToAnotherNode(t *testing.T) {
 					from.Suspend(false)
 				}
 			}
+		})
+	}
+}
+
+// racedStore has another node write to the session just before each of the next writes.
+type racedStore struct {
+	*machine
+	others atomic.Int64
+}
+
+func (r *racedStore) WriteDocuments(ctx context.Context, writes []messages.Write) error {
+	if r.others.Add(-1) >= 0 {
+		d, err := r.Store.GetDocument(ctx, writes[0].Kind, writes[0].ID)
+		if err != nil {
+			return err
+		}
+		if err := r.Store.WriteDocuments(ctx, []messages.Write{{Kind: d.Kind, ID: d.ID, Value: d.Value}}); err != nil {
+			return err
+		}
+	}
+	return r.machine.WriteDocuments(ctx, writes)
+}
+
+// TestLoginHoldsAgainstAGoodBye: a client that comes back at another node at once meets what the former one writes at the end of its connection.
+func TestLoginHoldsAgainstAGoodBye(t *testing.T) {
+	t.Parallel()
+	for name, expiry := range map[string]uint32{"session goes on": 60, "session ends": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			a := boot(t, w, "a")
+			c, _ := a.client(t, 5)
+			c.subscribe(t, "#", 1)
+			a.kill(t)
+			raced := &racedStore{}
+			b := boot(t, w, "b", func(cfg *Config) {
+				raced.machine = cfg.Store.(*machine)
+				cfg.Store = raced
+			})
+			raced.others.Store(takeOverTries - 1)
+			c = dial(t, b.Server)
+			c.send(t, connectPacket(5, "c", "app1", "all", keepSession(expiry)))
+			if ack := c.expect(t, packets.Connack); ack.ReasonCode != 0 || !ack.SessionPresent {
+				t.Fatalf("CONNACK %#x, session present %v", ack.ReasonCode, ack.SessionPresent)
+			}
+			if got := len(w.documents(t)); got != min(int(expiry), 1) {
+				t.Errorf("%d sessions are stored", got)
+			}
+			w.commit(t, 0, 5)
+			c.takes(t, 0, 5)
 		})
 	}
 }

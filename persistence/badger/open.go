@@ -75,11 +75,12 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, errors.Join(err, s.mark.f.Close())
 	}
 	s.checkDisk()
+	writes := s.state.writes // the committer's from here on
 	s.workers.Add(2)
 	go s.watch()
 	go s.keepHouse()
 	go s.runCommitter()
-	s.log.Info("store is open", "folder", cfg.Dir, "sessions", s.tracked.count([]byte{familySession}), "logs", len(s.apps), "writes", s.state.writes, "duration", time.Since(start))
+	s.log.Info("store is open", "folder", cfg.Dir, "sessions", s.tracked.count([]byte{familySession}), "logs", len(s.apps), "writes", writes, "duration", time.Since(start))
 	return s, nil
 }
 
