@@ -23,7 +23,7 @@ import (
 const adminKey = "test-admin-key-of-the-system-tests"
 
 // patience bounds every wait of these tests; none of them waits for time to pass.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // binary gives the path of Lorikeet, built once; LORIKEET_TEST_BINARY names one that is there already.
 var binary = sync.OnceValues(func() (string, error) {

@@ -108,7 +108,7 @@ var hostile = map[string]string{
 }
 
 // patience is far more than anything here takes, as the machine may be busy and the race detector is slow; what does not end takes minutes.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func heapBytes() uint64 {
 	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}

@@ -34,7 +34,7 @@ func startServer(t *testing.T, port int, change func(*server.Options)) (s *serve
 		t.Fatal(err)
 	}
 	go s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the NATS server does not start")
 	}
 	var once sync.Once
@@ -118,7 +118,7 @@ func TestEventsArriveInOrder(t *testing.T) {
 	}
 	for i := range uint64(200) {
 		deliver(t, c, event(i, messages.EventUplink))
-		if m, err := sub.NextMsg(10 * time.Second); err != nil || string(m.Data) != fmt.Sprintf(`{"n":%d}`, i) || m.Subject != "lora.app1.up" || m.Header.Get(nats.MsgIdHdr) != fmt.Sprintf("event-%d", i) {
+		if m, err := sub.NextMsg(time.Minute); err != nil || string(m.Data) != fmt.Sprintf(`{"n":%d}`, i) || m.Subject != "lora.app1.up" || m.Header.Get(nats.MsgIdHdr) != fmt.Sprintf("event-%d", i) {
 			t.Fatalf("event %d: %v, %v", i, m, err)
 		}
 	}
@@ -151,7 +151,7 @@ func TestServerRestartLosesNothing(t *testing.T) {
 	s, _ = startServer(t, port, nil)
 	sub := subscribe(t, s, "lora.app1.up")
 	deliver(t, c, event(2, messages.EventUplink))
-	if m, err := sub.NextMsg(10 * time.Second); err != nil || string(m.Data) != `{"n":2}` {
+	if m, err := sub.NextMsg(time.Minute); err != nil || string(m.Data) != `{"n":2}` {
 		t.Fatalf("%v, %v", m, err)
 	}
 }
@@ -242,7 +242,7 @@ func TestDownlinkRequests(t *testing.T) {
 		{"lora.app1.down.push", `{"end_device_ids":{"device_id":"dev1"},"downlinks":[{"f_port":999}]}`, "fail app1.dev1 1", "validate_body"},
 		{"lora.app1.down.push", `{"end_device_ids":{"device_id":"dev1","application_ids":{"application_id":"app2"}},"downlinks":[]}`, "", "application_mismatch"},
 	} {
-		m, err := nc.Request(r.subject, []byte(r.body), 10*time.Second)
+		m, err := nc.Request(r.subject, []byte(r.body), time.Minute)
 		if err != nil {
 			t.Fatalf("%s: %v", r.body, err)
 		}

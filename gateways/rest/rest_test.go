@@ -20,7 +20,7 @@ func (d *door) open() *Server {
 		d.Fatal(err)
 	}
 	d.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			d.Error(err)

@@ -47,7 +47,7 @@ func (n *notes) await(t *testing.T, line string) {
 		case <-n.changed:
 		case <-t.Context().Done():
 			t.Fatalf("%q does not come; there are %q", line, n.all())
-		case <-time.After(60 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%q does not come; there are %q", line, n.all())
 		}
 	}
@@ -235,7 +235,7 @@ func TestServerRestart(t *testing.T) {
 	t.Parallel()
 	cfg := natsserver.Config{Name: "restarted", StoreDir: t.TempDir(), Listen: freePort(t), NoSync: true}
 	start := func() *natsserver.Server {
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		server, err := natsserver.Start(ctx, cfg)
 		if err != nil {

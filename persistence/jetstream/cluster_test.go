@@ -67,7 +67,7 @@ func startTrioWith(t testing.TB, noSync bool) *trio {
 }
 
 func (c *trio) start(t testing.TB, i int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s, err := natsserver.Start(ctx, c.configs[i])
 	if err != nil {
@@ -121,7 +121,7 @@ func testLeaderLoss(t *testing.T, c *trio) {
 	s := mustOpen(t, Config{Conn: c.connect(t), Namespace: ns, Replicas: 3, Journals: 1})
 	reader := mustOpen(t, Config{Conn: c.connect(t), Namespace: ns, Replicas: 3, Journals: 1})
 	const devices = 32
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var total atomic.Int64
 	stop := make(chan struct{})

@@ -54,7 +54,7 @@ func singleServer(t testing.TB) *natsserver.Server {
 		if single.dir, single.err = os.MkdirTemp("", "lorikeet-nats-"); single.err != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		single.server, single.err = natsserver.Start(ctx, natsserver.Config{Name: "single", StoreDir: single.dir, Listen: "127.0.0.1:0", NoSync: true})
 	})
@@ -85,7 +85,7 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 	if cfg.Journals == 0 {
 		cfg.Journals = 2
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := Open(ctx, cfg)
 	if err != nil {

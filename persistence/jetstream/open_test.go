@@ -18,7 +18,7 @@ import (
 
 func mustRefuse(t *testing.T, cfg Config, name string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := Open(ctx, cfg)
 	if err == nil {
@@ -142,7 +142,7 @@ func TestReplicasNeedServers(t *testing.T) {
 func TestConnectErrorsHoldNoSecrets(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr%21et!"
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	server, err := natsserver.Start(ctx, natsserver.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Secret: "another", NoSync: true})
 	if err != nil {

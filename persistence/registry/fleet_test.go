@@ -39,7 +39,7 @@ func onMemory(store *memory.Store) fleet {
 
 func onJetStream(t *testing.T) fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	server, err := natsserver.Start(ctx, natsserver.Config{Name: "registry", StoreDir: t.TempDir(), NoSync: true})
 	if err != nil {

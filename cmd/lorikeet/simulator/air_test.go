@@ -25,7 +25,7 @@ func newBench(t *testing.T, gateways int, activation Activation, change func(*fa
 	id := MakeIdentity(7, 0, activation)
 	b := &bench{server: startFake(t, change, id), rejected: make(chan error, 100)}
 	var cancel context.CancelFunc
-	b.ctx, cancel = context.WithTimeout(context.Background(), 30*time.Second)
+	b.ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	air.Rejected = func(_ *Device, err error) { b.rejected <- err }
 	b.air = NewAir(air)
@@ -245,7 +245,7 @@ func TestManyDevicesAtOnce(t *testing.T) {
 	s := startFake(t, func(s *fakeServer) { s.echo = true }, ids...)
 	air := NewAir(AirConfig{})
 	defer air.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	g, err := air.OpenGateway(ctx, GatewayConfig{Server: s.addr(), KeepAlive: time.Millisecond, Stat: time.Millisecond, GPS: true})
 	if err != nil {

@@ -298,7 +298,7 @@ func TestGatewayMovesToAnotherServer(t *testing.T) {
 			id := MakeIdentity(7, 0, ABP)
 			first := startFake(t, nil, id)
 			second := startFake(t, func(s *fakeServer) { s.echo = true }, id)
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			air := NewAir(AirConfig{})
 			defer air.Close()

@@ -23,7 +23,7 @@ import (
 
 func start(t *testing.T, cfg natsserver.Config) (*natsserver.Server, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if cfg.StoreDir == "" {
 		cfg.StoreDir = t.TempDir()
