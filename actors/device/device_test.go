@@ -295,6 +295,24 @@ func TestResetOfTheCounterNeedsTheOperatorsWord(t *testing.T) {
 	}
 }
 
+// A device of 16 bits that starts again could as well be far into its next turn.
+func TestResetOfACounterOf16Bits(t *testing.T) {
+	b := abp(t)
+	b.p.FCnt16, b.p.ResetsFCnt = true, true
+	ids := map[string]bool{}
+	for i, fCnt := range []uint32{100, 101, 0, 1, 50, 0, 40000, 0, 65535, 0} { // from 65535 to 0 it goes on
+		d := b.must(b.uplink(up{fCnt: fCnt, port: 1, payload: []byte{byte(i)}}))
+		if got := d.Events[0].Uplink.FCnt; got != fCnt || ids[d.Events[0].ID] {
+			t.Errorf("uplink %d: FCnt %d, want %d; id %s", i, got, fCnt, d.Events[0].ID)
+		}
+		ids[d.Events[0].ID] = true
+	}
+	b.p.ResetsFCnt = false
+	if _, err := b.try(b.uplink(up{fCnt: 40000, port: 1, payload: []byte{2}})); !errors.Is(err, ErrGap) {
+		t.Errorf("without the operator's word: %v", err)
+	}
+}
+
 // LoRaWAN 1.0.4 §4.3.1.3
 func TestRepeatedConfirmedUplinkIsAnsweredAgainButIsOneEvent(t *testing.T) {
 	b := abp(t)

@@ -81,7 +81,12 @@ func (s *Session) open(p *Profile, d frame.Data, phy []byte) (Opened, error) {
 		return Opened{}, ErrReplay
 	// A device that counts 16 bits has no other defence against frames of its last turn.
 	case !reset && (p.Version < 4 || p.FCnt16) && s.HasFCntUp && fCnt-s.LastFCntUp > maxFCntGap:
-		return Opened{}, ErrGap
+		// Its counter after a reset is also one of its next turn, which is too far ahead: the MIC can't tell them apart.
+		if !p.mayReset() || p.onAir(fCnt) != uint32(d.FCnt16) {
+			return Opened{}, ErrGap
+		}
+		fCnt = uint32(d.FCnt16)
+		o.FCnt, o.reset = fCnt, true
 	}
 	switch {
 	case !d.HasFPort:
