@@ -56,7 +56,8 @@ type server struct {
 
 	startedAt  time.Time
 	failed     chan error // a part that can't go on
-	createdKey string     // admin key made at this start, to be shown once
+	out        io.Writer  // where a person reads
+	createdKey string     // admin key made at this start
 	unwatch    func()
 }
 
@@ -84,9 +85,10 @@ func (random) Bytes(n int) []byte {
 	return b
 }
 
-// startServer opens the store and starts every part. What was started is closed again if a later part fails.
-func startServer(ctx context.Context, cfg Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8)}
+// startServer opens the store and starts every part. What was started is closed again if a later part fails. If this start makes the admin key, it is
+// written to out.
+func startServer(ctx context.Context, cfg Config, log *slog.Logger, out io.Writer) (_ *server, err error) {
+	s := &server{cfg: cfg, log: log, out: out, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8)}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
@@ -173,7 +175,7 @@ func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 }
 
 func (s *server) startIntegrations(ctx context.Context) error {
-	sender, err := webhook.NewSender(webhook.Config{Version: version, PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
+	sender, err := webhook.NewSender(webhook.Config{Version: buildVersion(), PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 		return err
 	}
 	takeFreePorts(&cfg)
-	s, err := startServer(ctx, cfg, newLogger(cfg.Log, os.Stderr))
+	s, err := startServer(ctx, cfg, newLogger(cfg.Log, os.Stderr), os.Stdout)
 	if err != nil {
 		return err
 	}

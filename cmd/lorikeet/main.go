@@ -90,7 +90,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	defer stopProfile()
 	log := newLogger(cfg.Log, os.Stderr)
 	log.Info("starting", "version", buildVersion(), "data", cfg.Data)
-	s, err := startServer(ctx, cfg, log)
+	s, err := startServer(ctx, cfg, log, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -134,11 +134,8 @@ func startProfile(path string) (stop func(), err error) {
 	}, nil
 }
 
-// announce tells a person where the parts listen, and the admin key if one was made at this start.
+// announce tells a person where the parts listen.
 func (s *server) announce(w io.Writer) {
-	if s.createdKey != "" {
-		fmt.Fprintf(w, "\nAdmin API key, shown only now:\n\n    %s\n\n", s.createdKey)
-	}
 	fmt.Fprintf(w, "Lorikeet is ready: REST %s", s.rest.Addr())
 	if s.broker != nil {
 		for _, door := range []struct{ name, address string }{

@@ -51,6 +51,18 @@ func (p place) check() error {
 // keyFile is where a server keeps the key-encryption key if it has not been given one.
 func (p place) keyFile() string { return filepath.Join(p.dir, "key-encryption-key") }
 
+// checkKeyFile refuses a store that has lost its key file: a new key would not open it, and would stand where the right one has to be put back.
+func (p place) checkKeyFile() error {
+	if _, err := os.Stat(p.keyFile()); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	store := filepath.Join(p.dir, "store")
+	if files, err := os.ReadDir(store); err != nil || len(files) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the store in %s is sealed, and its key is missing: put the file %s back, or set LORIKEET_KEY_ENCRYPTION_KEY to the key", store, p.keyFile())
+}
+
 // migrationKEK gives the key of both stores: the configured one, else that of a data folder. The key of the source's folder is copied to the target's.
 func migrationKEK(cfg Config, from, to place) (persistence.KEK, error) {
 	if cfg.KEK != "" {

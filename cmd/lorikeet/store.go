@@ -60,8 +60,18 @@ func (s *server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.createdKey, err = s.registry.EnsureAdminKey(ctx, string(s.cfg.AdminKey))
-	return err
+	return s.ensureAdminKey(ctx)
+}
+
+// ensureAdminKey shows a key that is made at once: it can't be read again, and what is yet to start may fail, say, for a port that is in use.
+func (s *server) ensureAdminKey(ctx context.Context) (err error) {
+	if s.createdKey, err = s.registry.EnsureAdminKey(ctx, string(s.cfg.AdminKey)); err != nil || s.createdKey == "" {
+		return err
+	}
+	if _, err := fmt.Fprintf(s.out, "\nAdmin API key, shown only now:\n\n    %s\n\n", s.createdKey); err != nil {
+		return fmt.Errorf("the admin API key that was made can't be shown; set LORIKEET_ADMIN_KEY for a way in: %w", err)
+	}
+	return nil
 }
 
 func (s *server) openBadger(kek persistence.KEK) error {
@@ -81,7 +91,11 @@ func (s *server) kek() (persistence.KEK, error) {
 	if s.cfg.KEK != "" {
 		return persistence.ParseKEK(string(s.cfg.KEK))
 	}
-	return persistence.LoadOrCreateKEK(filepath.Join(s.cfg.Data, "key-encryption-key"))
+	here := place{dir: s.cfg.Data}
+	if err := here.checkKeyFile(); err != nil {
+		return persistence.KEK{}, err
+	}
+	return persistence.LoadOrCreateKEK(here.keyFile())
 }
 
 // ready says why the server can't take work now.
