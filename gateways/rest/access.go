@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"hash/maphash"
 	"net/netip"
 	"strconv"
@@ -67,7 +68,8 @@ func insufficient(app string, right messages.Right) error {
 
 // authenticate reads the bearer token. Attempts that fail are limited for each address, so that a weak key can't be guessed.
 func (c *call) authenticate() error {
-	key, err := bearer(c.Request().Header.Get("Authorization"))
+	header := c.Request().Header
+	key, err := bearer(cmp.Or(header.Get("Authorization"), header.Get("Grpc-Metadata-Authorization"))) // the second is what a grpc-gateway takes as well
 	from := c.RealIP()
 	if err == nil {
 		if !c.server.attempts.allow(from, key) {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -37,6 +38,7 @@ func TestRoutesNeedAKeyUnlessTheyTellNothing(t *testing.T) {
 	for _, r := range d.server.echo.Routes() {
 		seen++
 		req := httptest.NewRequest(r.Method, params(r.Path, "app1"), strings.NewReader(`{}`))
+		req.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", seen%256) // an address may fail so many times only
 		got := d.send(req)
 		if open := slices.Contains(openPaths, r.Path); open != (got.Status != http.StatusUnauthorized) {
 			t.Errorf("%s %s without a key: HTTP %d", r.Method, r.Path, got.Status)
@@ -419,4 +421,22 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 	if n := testutil.ToFloat64(d.server.metrics.panics); n != 1 {
 		t.Errorf("%v panics counted", n)
 	}
+}
+
+func TestTheKeyMayComeInTheHeaderOfAGRPCGateway(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	key := d.keyFor("app1", messages.RightApplicationInfo)
+	ask := func(authorization, metadata string) reply {
+		req := httptest.NewRequest("GET", prefix+"/applications/app1", nil)
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		req.Header.Set("Grpc-Metadata-Authorization", metadata)
+		return d.send(req)
+	}
+	ask("", "Bearer "+key).is(200)
+	ask("", key).fails(401, "unauthenticated")
+	ask("Bearer nonsense", "Bearer "+key).is(401)
 }

@@ -289,9 +289,10 @@ func (s *Server) deleteDevice(c *call) error {
 }
 
 // delete takes away the part of a device that the view owns. The device itself stays until it is deleted in the IS view, and so do its nonces, in case
-// the same root key is set again.
+// the same root key is set again. There is nothing to take away of a device that is not there: clients that delete it in the IS view first, and then in the
+// others, which in The Things Stack still have their parts, are not told of a failure.
 func (v view) delete(s *Server, c *call) error {
-	if err := v.clear(s, c, c.device()); err != nil {
+	if err := v.clear(s, c, c.device()); err != nil && !(errors.Is(err, deviceNotFound(c.device())) && s.cfg.Registry.ApplicationExists(c.app())) {
 		return err
 	}
 	return c.empty()

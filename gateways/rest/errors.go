@@ -115,13 +115,17 @@ func belowServer(path string) bool {
 func classifyEcho(c echo.Context, err *echo.HTTPError) error {
 	switch err.Code {
 	case http.StatusNotFound:
-		return messages.NotFound("not_found", "there is nothing at %q: paths start with /api/v3, e.g. GET /api/v3/applications", shorten(c.Request().URL.Path))
+		return nothingAt(c)
 	case http.StatusMethodNotAllowed:
 		allow, _ := c.Get(echo.ContextKeyHeaderAllow).(string)
 		return &statusError{status: http.StatusMethodNotAllowed, grpc: 12, err: messages.Errorf(messages.CodeInvalid, "method_not_allowed",
 			"%s is not possible here: use one of %s", shorten(c.Request().Method), allow)}
 	}
 	return err
+}
+
+func nothingAt(c echo.Context) error {
+	return messages.NotFound("not_found", "there is nothing at %q: paths start with /api/v3, e.g. GET /api/v3/applications", shorten(c.Request().URL.Path))
 }
 
 // shorten keeps what a caller sent from filling answers and logs.

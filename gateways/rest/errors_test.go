@@ -113,6 +113,9 @@ func TestUnknownPathsAndMethodsAreJSON(t *testing.T) {
 	}
 	d.app("app1")
 	d.do("GET", "/applications/app1/devices/DEV", nil).fails(400, "invalid_id")
+	for _, path := range []string{"/gateways/gtw1/nothing", "/applications/app1/devices/dev1/", "/users/admin/nothing", "/gs/gateways/gtw1/nothing/at/all"} {
+		d.do("GET", path, nil).fails(404, "not_found")
+	}
 }
 
 func TestLimitsOfARequest(t *testing.T) {

@@ -118,11 +118,11 @@ func allowBrowsers(c echo.Context) {
 	header := c.Response().Header()
 	header.Set("Access-Control-Allow-Origin", "*")
 	if c.Request().Method != http.MethodOptions {
-		header.Set("Access-Control-Expose-Headers", "X-Request-Id, X-Total-Count, X-Warning, Retry-After")
+		header.Set("Access-Control-Expose-Headers", "X-Request-Id, X-Total-Count, X-Warning, X-Continuation-Token, Retry-After")
 		return
 	}
 	header.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
-	header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id")
+	header.Set("Access-Control-Allow-Headers", "Authorization, Grpc-Metadata-Authorization, Content-Type, X-Csrf-Token, X-Request-Id, "+passphraseHeader)
 	header.Set("Access-Control-Max-Age", "600")
 }
 
@@ -183,6 +183,10 @@ var freeParams = []string{
 }
 
 func checkParams(c echo.Context) error {
+	// The router gives all that follows to a parameter at the end of a path. A slash in there is a path that nobody has, not a part of an id.
+	if !strings.HasSuffix(c.Path(), "*") && strings.Count(c.Request().URL.EscapedPath(), "/") > strings.Count(c.Path(), "/") {
+		return nothingAt(c)
+	}
 	for _, name := range c.ParamNames() {
 		if slices.Contains(freeParams, name) {
 			continue

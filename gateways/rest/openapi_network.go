@@ -9,6 +9,8 @@ func gatewayOperations() map[string]operation {
 	return map[string]operation{
 		"GET /gateways":                                 {summary: "Lists radio gateways.", answer: list[v3.Gateway]("gateways"), query: paged},
 		"GET /users/:user_id/gateways":                  {summary: "Lists radio gateways.", answer: list[v3.Gateway]("gateways"), query: paged},
+		"GET /organizations/:organization_id/gateways":  {summary: "Lists radio gateways.", answer: list[v3.Gateway]("gateways"), query: paged},
+		"GET /gateways/:gateway_id/rights":              {summary: "Lists the rights that the key has on the radio gateway.", answer: one[rightsBody]()},
 		"POST /users/:user_id/gateways":                 {summary: "Registers a radio gateway.", request: write[v3.Gateway]("gateway"), answer: one[v3.Gateway]()},
 		"POST /organizations/:organization_id/gateways": {summary: "Registers a radio gateway.", request: write[v3.Gateway]("gateway"), answer: one[v3.Gateway]()},
 		"GET /gateways/:gateway_id":                     {summary: "Shows a radio gateway.", answer: one[v3.Gateway](), query: oneMask},

@@ -72,6 +72,13 @@ func (s *Server) deleteGateway(c *call) error {
 	return c.empty()
 }
 
+func (s *Server) listGatewayRights(c *call) error {
+	if _, err := s.cfg.Registry.Gateway(c.ctx(), c.Param("gateway_id")); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, rightsBody{[]messages.Right{messages.RightGatewayAll}})
+}
+
 func (s *Server) gatewayStats(c *call) error {
 	gateway, err := s.cfg.Registry.Gateway(c.ctx(), c.Param("gateway_id"))
 	if err != nil {

@@ -174,11 +174,13 @@ func gatewayRoutes() []route {
 	return []route{
 		{http.MethodGet, "/gateways", admin("gateway"), (*Server).listGateways},
 		{http.MethodGet, "/users/:user_id/gateways", admin("gateway"), (*Server).listGateways},
+		{http.MethodGet, "/organizations/:organization_id/gateways", admin("gateway"), (*Server).listGateways},
 		{http.MethodPost, "/users/:user_id/gateways", admin("user"), (*Server).createGateway},
 		{http.MethodPost, "/organizations/:organization_id/gateways", admin("organization"), (*Server).createGateway},
 		{http.MethodGet, gateway, admin("gateway"), (*Server).getGateway},
 		{http.MethodPut, gateway, admin("gateway"), (*Server).updateGateway},
 		{http.MethodDelete, gateway, admin("gateway"), (*Server).deleteGateway},
+		{http.MethodGet, gateway + "/rights", admin("gateway"), (*Server).listGatewayRights},
 		{http.MethodGet, "/gs" + gateway + "/connection/stats", admin("gateway"), (*Server).gatewayStats},
 	}
 }

@@ -38,6 +38,12 @@ func TestRadioGateways(t *testing.T) {
 		t.Error(got.Body)
 	}
 	d.do("GET", "/users/admin/gateways?order=gateway_eui", nil).is(200)
+	if got := d.do("GET", "/organizations/org1/gateways?field_mask=ids&limit=100&page=1", nil).is(200); !strings.Contains(got.Body, "gtw1") {
+		t.Error(got.Body)
+	}
+	d.do("GET", "/gateways/gtw1?field_mask=gateway_server_address", nil).is(200).has("gateway_server_address", `"x"`)
+	d.do("GET", "/gateways/gtw1/rights", nil).is(200).has("rights", `["RIGHT_GATEWAY_ALL"]`)
+	d.do("GET", "/gateways/gtw9/rights", nil).fails(404, "gateway_not_found")
 	d.do("PUT", "/gateways/gtw1", `{"gateway":{"ids":{"gateway_id":"other"},"antennas":[{"location":{"latitude":1.5}}],"name":"no"},"field_mask":{"paths":["antennas"]}}`).is(200).
 		has("antennas", `[{"location":{"latitude":1.5}}]`).has("name", "")
 	d.do("GET", "/gateways/gtw1?field_mask=name", nil).has("name", `"roof"`)

@@ -144,7 +144,6 @@ func TestEachViewDeletesItsPart(t *testing.T) {
 	if _, ok := d.devices.state("app1", "abp1"); ok {
 		t.Error("the ABP session is left")
 	}
-	d.do("DELETE", "/ns/applications/app1/devices/dev9", nil).fails(404, "device_not_found")
 }
 
 func TestASessionOfThePastIsNotWrittenBack(t *testing.T) {
@@ -178,4 +177,19 @@ func TestReset(t *testing.T) {
 		t.Error("the session is still there")
 	}
 	d.do("PATCH", "/ns/applications/app1/devices/dev9", nil).fails(404, "device_not_found")
+}
+
+// Clients delete a device in the IS view first and then ask the others, in which The Things Stack still has their parts.
+func TestPartsOfADeviceThatIsGoneMayBeDeleted(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	d.do("POST", "/applications/app1/devices", `{"end_device":{"ids":{"device_id":"dev1"}}}`).is(200)
+	d.do("DELETE", "/applications/app1/devices/dev1", nil).is(200)
+	for _, view := range []string{"/ns", "/as", "/js"} {
+		d.do("DELETE", view+"/applications/app1/devices/dev1", nil).is(200)
+		d.do("GET", view+"/applications/app1/devices/dev1", nil).fails(404, "device_not_found")
+		d.do("DELETE", view+"/applications/app2/devices/dev1", nil).is(404)
+	}
+	d.do("DELETE", "/applications/app1/devices/dev1", nil).fails(404, "end_device_not_found")
 }

@@ -384,6 +384,7 @@ type Gateway struct {
 	Attributes       map[string]string `json:"attributes,omitempty"`
 	FrequencyPlanID  string            `json:"frequency_plan_id,omitempty"`
 	FrequencyPlanIDs []string          `json:"frequency_plan_ids,omitempty"`
+	ServerAddress    string            `json:"gateway_server_address,omitempty"` // as the client gave it
 	Antennas         []GatewayAntenna  `json:"antennas,omitempty"`
 	StatusPublic     bool              `json:"status_public,omitempty"`
 	LocationPublic   bool              `json:"location_public,omitempty"`
