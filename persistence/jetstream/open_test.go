@@ -18,7 +18,7 @@ import (
 
 func mustRefuse(t *testing.T, cfg Config, name string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := Open(ctx, cfg)
 	if err == nil {
