@@ -1,6 +1,9 @@
 package test
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -41,4 +44,33 @@ func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
 	l.waitEach(2)
 	l.check(l.finish())
 	c.checkEnds()
+}
+
+// TestNodeDoesNotBeginAnewWithoutItsStore removes what the NATS server keeps, as when a disk is exchanged: with an empty store devices would get counters
+// anew, so a node that has worked with another refuses to start.
+func TestNodeDoesNotBeginAnewWithoutItsStore(t *testing.T) {
+	t.Parallel()
+	env := []string{"LORIKEET_CLUSTER_URL=embedded", "LORIKEET_CLUSTER_NODE=alone", "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK, "LORIKEET_CLUSTER_LISTEN=" + onLoopback(t).cluster}
+	p := start(t, env...)
+	p.application("kept")
+	p.terminate()
+	p.run(env...)
+	p.call("GET", "/applications/kept", nil, &object{})
+	p.terminate()
+	data := filepath.Join(p.dir, "data")
+	if err := os.RemoveAll(filepath.Join(data, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	note := filepath.Join(data, "cluster-store")
+	err := p.launch(env...)
+	if err == nil {
+		t.Fatal("the node began anew")
+	}
+	if text := err.Error(); !strings.Contains(text, "hold no store in namespace lorikeet") || !strings.Contains(text, note) {
+		t.Errorf("the node says:\n%s", text)
+	}
+	if err := os.Remove(note); err != nil { // as it says
+		t.Fatal(err)
+	}
+	p.run(env...)
 }

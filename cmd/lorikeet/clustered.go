@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -78,15 +79,42 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 	if err != nil {
 		return err
 	}
-	c.store, err = jetstream.Open(ctx, jetstream.Config{
-		Conn: c.nats, Domain: s.cfg.NATS.Domain, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
-		Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
-	})
+	worked, err := s.readIdentity()
 	if err != nil {
 		return err
 	}
+	c.store, err = jetstream.Open(ctx, jetstream.Config{
+		Conn: c.nats, Domain: s.cfg.NATS.Domain, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
+		Identity: worked, Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
+	})
+	if err != nil {
+		if e := (*messages.Error)(nil); worked != "" && errors.As(err, &e) && (e.Name == "store_gone" || e.Name == "another_store") {
+			return fmt.Errorf("%w. If another store is what you want, remove %s", err, s.identityFile())
+		}
+		return err
+	}
 	s.store = c.store
+	if worked == "" {
+		s.writeIdentity(c.store.Identity())
+	}
 	return nil
+}
+
+// identityFile notes which shared store this node has worked with, so that it does not begin anew on servers that have lost it, or joins another cluster.
+func (s *server) identityFile() string { return filepath.Join(s.cfg.Data, "cluster-store") }
+
+func (s *server) readIdentity() (string, error) {
+	b, err := os.ReadFile(s.identityFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("which store this node has worked with: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func (s *server) writeIdentity(id string) {
+	if err := os.WriteFile(s.identityFile(), []byte(id+"\n"), 0o600); err != nil {
+		s.log.Warn("which store this node works with can't be noted, so a store that is lost or exchanged will not be noticed at the next start", "err", err)
+	}
 }
 
 func natsOptions(cfg NATSConfig, urls []string, name string) jetstream.Options {

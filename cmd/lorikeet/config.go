@@ -223,7 +223,10 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var (
+	namePattern      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	namespacePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`) // as in persistence/jetstream
+)
 
 func (c *Config) validateCluster() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -233,8 +236,8 @@ func (c *Config) validateCluster() (errs []error) {
 	if c.Cluster.Node != "" && !namePattern.MatchString(c.Cluster.Node) {
 		bad("cluster.node %q: use letters, digits, dot, dash and underscore, at most 63", c.Cluster.Node)
 	}
-	if !namePattern.MatchString(c.Cluster.Namespace) || strings.Contains(c.Cluster.Namespace, ".") {
-		bad("cluster.namespace %q: use letters, digits, dash and underscore", c.Cluster.Namespace)
+	if !namespacePattern.MatchString(c.Cluster.Namespace) {
+		bad("cluster.namespace %q: use up to 32 lower-case letters, digits and dashes", c.Cluster.Namespace)
 	}
 	addresses := map[string]string{"cluster.listen": c.Cluster.Listen, "cluster.advertise": c.Cluster.Advertise}
 	if c.embedded() {

@@ -81,6 +81,7 @@ func TestValidationSaysWhatToChange(t *testing.T) {
 		"nats://host:4222":     func(c *Config) { c.Cluster.URL = "a:4222" },
 		"cluster.lease":        func(c *Config) { c.Cluster.URL, c.Cluster.Lease = "nats://a:4222", time.Millisecond },
 		"cluster.replicas":     func(c *Config) { c.Cluster.URL, c.Cluster.Replicas = "nats://a:4222", 2 },
+		"cluster.namespace":    func(c *Config) { c.Cluster.URL, c.Cluster.Namespace = "nats://a:4222", "Lorikeet" },
 		"tls_cert":             func(c *Config) { c.Cluster.URL, c.Cluster.TLSCert = "nats://a:4222", "x" },
 		"embedded_nats.secret": func(c *Config) { c.Cluster.URL, c.Embedded.Peers = "embedded", "a:6222,b:6222" },
 	} {

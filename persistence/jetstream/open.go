@@ -24,8 +24,8 @@ const (
 	leastPayload           = 4 << 20
 )
 
-// Open opens the store in the namespace, or makes its streams. It refuses a server that is too old, a store of a newer version, and one that is
-// sealed under another key. It waits for JetStream until ctx ends.
+// Open opens the store in the namespace, or makes its streams. It refuses a server that is too old, a store of a newer version, one that is
+// sealed under another key, one of which a part is gone, and another than Config.Identity. It waits for JetStream until ctx ends.
 func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if cfg, err = cfg.complete(); err != nil {
 		return nil, err
@@ -52,6 +52,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.checkSealer(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.checkIdentity(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.metrics.register(cfg.Metrics); err != nil {
@@ -86,12 +89,12 @@ func (s *Store) checkServer(ctx context.Context) error {
 	return err
 }
 
-// openStreams makes the streams that are not there. The registry comes first: it says what all of them are like.
+// openStreams opens the streams of a store, or makes those of a new one. The registry comes first: it says what all of them are like.
 func (s *Store) openStreams(ctx context.Context) error {
 	registry := s.streamConfig(s.names.registry(), s.names.ns+".r.>", s.names.ns+".k.>")
 	registry.MaxMsgsPerSubject, registry.AllowMsgTTL, registry.AllowAtomicPublish = 1, true, true
 	registry.Metadata = map[string]string{keyFormat: strconv.Itoa(format), keyJournal: strconv.Itoa(s.names.journals)}
-	got, err := s.openStream(ctx, registry)
+	got, err := s.openRegistry(ctx, registry)
 	if err != nil {
 		return err
 	}
@@ -103,20 +106,51 @@ func (s *Store) openStreams(ctx context.Context) error {
 		return messages.Errorf(messages.CodePrecondition, "store_damaged", "stream %s does not say how many journals there are (metadata %s)", got.Name, keyJournal)
 	}
 	s.names.journals = n
+	check, err := s.last(ctx, s.names.registry(), s.names.check())
+	if err != nil {
+		return err
+	}
+	for _, c := range s.otherStreams() {
+		if _, err := s.openStream(ctx, c, check == nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// otherStreams are those beside the registry.
+func (s *Store) otherStreams() []js.StreamConfig {
 	cursors := s.streamConfig(s.names.cursors(), s.names.ns+".u.>")
 	cursors.MaxMsgsPerSubject = 1
 	directory := s.streamConfig(s.names.directory(), s.names.ns+".d.>")
 	directory.MaxMsgsPerSubject, directory.AllowMsgTTL = 1, true
 	all := []js.StreamConfig{cursors, directory}
-	for i := range n {
+	for i := range s.names.journals {
 		all = append(all, s.streamConfig(s.names.journal(i), fmt.Sprintf("%s.j.%d.>", s.names.ns, i), fmt.Sprintf("%s.c.%d.>", s.names.ns, i)))
 	}
-	for _, c := range all {
-		if _, err := s.openStream(ctx, c); err != nil {
-			return err
-		}
+	return all
+}
+
+// openRegistry makes the registry only if there is no sign that it was there before: an empty one beside the rest of a store would let devices join
+// anew, with counters that were used.
+func (s *Store) openRegistry(ctx context.Context, registry js.StreamConfig) (js.StreamConfig, error) {
+	got, err := s.openStream(ctx, registry, false)
+	if !errors.Is(err, errMissing) {
+		return got, err
 	}
-	return nil
+	if s.cfg.Identity != "" {
+		return got, messages.Errorf(messages.CodePrecondition, "store_gone",
+			"the NATS servers hold no store in namespace %s, and this node has worked with one (%s): if they have lost it, restore a backup of the streams, else point the node at the servers that hold it",
+			s.cfg.Namespace, s.cfg.Identity)
+	}
+	switch _, rest := s.openStream(ctx, s.streamConfig(s.names.journal(0)), false); {
+	case errors.Is(rest, errMissing):
+		return s.openStream(ctx, registry, true)
+	case rest != nil:
+		return got, rest
+	}
+	// There is a journal; but another node may just have made both.
+	return s.openStream(ctx, registry, false)
 }
 
 func (s *Store) streamConfig(name string, subjects ...string) js.StreamConfig {
@@ -127,10 +161,14 @@ func (s *Store) streamConfig(name string, subjects ...string) js.StreamConfig {
 	}
 }
 
-// openStream makes a stream, or takes the one that is there and gives it the number of replicas that is asked for.
-func (s *Store) openStream(ctx context.Context, want js.StreamConfig) (js.StreamConfig, error) {
+// errMissing is the error for a stream that should be there.
+var errMissing = messages.Errorf(messages.CodePrecondition, "stream_missing",
+	"it is gone, and the rest of the store is there: it was deleted, or the NATS servers have lost it. Restore it from a backup: an empty one in its place would let counters begin anew")
+
+// openStream takes the stream that is there and gives it the number of replicas that is asked for, or makes it.
+func (s *Store) openStream(ctx context.Context, want js.StreamConfig, create bool) (js.StreamConfig, error) {
 	for try := 0; ; try++ {
-		got, err := s.tryStream(ctx, want)
+		got, err := s.tryStream(ctx, want, create)
 		if err == nil {
 			return got, nil
 		}
@@ -149,6 +187,9 @@ func (s *Store) openStream(ctx context.Context, want js.StreamConfig) (js.Stream
 // mayYetBe says whether a stream that can't be made or read now may be later: in a cluster that is just starting there are too few servers at
 // first, and another node may be making the same stream.
 func mayYetBe(err error) bool {
+	if errors.Is(err, errMissing) {
+		return false
+	}
 	var api *js.APIError
 	if !errors.As(err, &api) {
 		return true
@@ -162,11 +203,14 @@ func mayYetBe(err error) bool {
 	return api.Code >= 500
 }
 
-func (s *Store) tryStream(ctx context.Context, want js.StreamConfig) (js.StreamConfig, error) {
+func (s *Store) tryStream(ctx context.Context, want js.StreamConfig, create bool) (js.StreamConfig, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // making a raft group takes its time
 	defer cancel()
 	stream, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, js.ErrStreamNotFound) {
+		if !create {
+			return want, errMissing
+		}
 		stream, err = s.js.CreateStream(ctx, want)
 	}
 	if err != nil {
@@ -216,3 +260,34 @@ func (s *Store) checkSealer(ctx context.Context) error {
 		// Another node was first: look at what it wrote.
 	}
 }
+
+// checkIdentity reads which store this is. The first node of a new store decides.
+func (s *Store) checkIdentity(ctx context.Context) error {
+	for s.identity == "" {
+		m, err := s.last(ctx, s.names.cursors(), s.names.identity())
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			s.identity = string(m.data)
+			break
+		}
+		fresh := newNonce()
+		_, err = s.append(ctx, publication{stream: s.names.cursors(), subject: s.names.identity(), data: []byte(fresh)})
+		switch {
+		case err == nil:
+			s.identity = fresh
+		case !errors.Is(err, messages.ErrConflict):
+			return err
+		}
+	}
+	if s.cfg.Identity != "" && s.cfg.Identity != s.identity {
+		return messages.Errorf(messages.CodePrecondition, "another_store",
+			"the NATS servers hold store %s in namespace %s, and this node has worked with %s: devices would meet counters that they know. Check the addresses of the servers and the namespace",
+			s.identity, s.cfg.Namespace, s.cfg.Identity)
+	}
+	return nil
+}
+
+// Identity tells this store from all others, also from a later one in the same place.
+func (s *Store) Identity() string { return s.identity }

@@ -26,6 +26,7 @@ type Config struct {
 	Namespace string // begins the names of all streams and subjects: lower-case letters, digits and dashes; "": lorikeet
 	Replicas  int    // of each stream: 1, 3 or 5; 0: as the streams are, 1 for new ones
 	Journals  int    // streams that the applications are spread over; decided when the store is made. 0: 8
+	Identity  string // of the store that it must be, see Store.Identity; "": any, or a new one
 
 	Retention time.Duration // log entries older than this are removed; 0: 7 days, negative: never
 	Logger    *slog.Logger  // nil: none
@@ -49,6 +50,8 @@ type Store struct {
 	windows sync.Map // of send, by stream
 	names   names
 	metrics *metrics
+
+	identity string // set by Open
 
 	ctx    context.Context // of everything in the background
 	cancel context.CancelFunc
@@ -140,8 +143,12 @@ func (s *Store) checkHealth(ctx context.Context) {
 	for _, stream := range s.streams() {
 		if _, err := s.state(ctx, stream); err != nil {
 			e := messages.Errorf(messages.CodeUnavailable, "store_unavailable", "stream %s has no leader: check that a majority of the NATS servers is up", stream)
+			var api *apiError
+			if errors.As(err, &api) && api.ErrCode == codeNoStream {
+				e = messages.Errorf(messages.CodeUnavailable, "stream_missing", "stream %s is gone: it was deleted, or the NATS servers have lost it. Restore it from a backup", stream)
+			}
 			if s.health.Swap(e) == nil && s.ctx.Err() == nil {
-				s.log.Warn("a stream of the store does not answer", "stream", stream, "err", err)
+				s.log.Error("a stream of the store does not answer", "stream", stream, "err", e)
 			}
 			return
 		}

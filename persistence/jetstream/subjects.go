@@ -15,13 +15,14 @@ import (
 //	               lorikeet.j.<n>.<application>.=         commits without a session record
 //	               lorikeet.c.<n>.<application>           cut: the log of the application begins behind this Seq
 //	LORIKEET_REG   lorikeet.r.<kind>.<id>                 registry documents
-//	               lorikeet.k.check                       the sealed check record, by which a wrong key-encryption key is recognised
+//	               lorikeet.k.check                       the sealed check record, by which a wrong key-encryption key is recognised; written when all streams are made
 //	LORIKEET_CUR   lorikeet.u.<application>.<rest>        cursors
+//	               lorikeet.u.=.store                     the identity of the store; here, since older versions stumble over it in the registry
 //	LORIKEET_DIR   lorikeet.d.<application>.<device>      directory entries
 
 const (
 	escape   = '=' // begins the two hex digits of a byte that is not safe in a subject
-	noDevice = "=" // in the place of a device: a token that no device has
+	noDevice = "=" // in the place of a device or an application: a token that none has
 )
 
 var namespacePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
@@ -196,7 +197,8 @@ func (n names) parseDocument(subject string) (kind messages.Kind, id string, ok 
 	return messages.Kind(text), id, ok && ok2
 }
 
-func (n names) check() string { return n.ns + ".k.check" }
+func (n names) check() string    { return n.ns + ".k.check" }
+func (n names) identity() string { return n.ns + ".u." + noDevice + ".store" }
 
 // cursor is the subject of the cursor with a name "application/rest".
 func (n names) cursor(name string) string {
