@@ -345,7 +345,7 @@ func (q *integrationQueue) settle(entries []messages.LogEntry, now time.Time, er
 		}
 		return outcomeDelivered
 	}
-	if errors.Is(err, messages.ErrPermanent) {
+	if q.believes(err, lanes) {
 		q.close() // the other side answers; it is something in this request that it refuses
 		if len(entries) > 1 {
 			q.split(lanes)
@@ -366,6 +366,18 @@ func (q *integrationQueue) settle(entries []messages.LogEntry, now time.Time, er
 	}
 	q.fail(now, err, random, probe)
 	return outcomeRetry
+}
+
+// believes says whether it is these events that the other side refuses. What may be a refusal of everything is taken for an outage until others pass.
+func (q *integrationQueue) believes(err error, lanes []*integrationLane) bool {
+	if !errors.Is(err, messages.ErrPermanent) {
+		return false
+	}
+	var all interface{ OfEndpoint() bool }
+	if !errors.As(err, &all) || !all.OfEndpoint() {
+		return true
+	}
+	return !slices.ContainsFunc(lanes, func(l *integrationLane) bool { return l.failingSince.IsZero() || !q.lastSuccess.After(l.failingSince) })
 }
 
 // refuse settles an event that the other side does not want.

@@ -350,3 +350,58 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		}
 	})
 }
+
+// absent is an answer such as 404, which may be meant for every event.
+type absent struct{ refusal }
+
+func (absent) OfEndpoint() bool { return true }
+
+func TestAnAddressThatIsNotFoundIsAnOutageUntilOthersPass(t *testing.T) {
+	q := newIntegrationQueue(defaultIntegrationLimits(), 0)
+	integrationFill(q, 1, 1)
+	now, notFound := integrationTime(0), absent{refusal{tries: 5}}
+	fail := func(device int) integrationOutcome {
+		t.Helper()
+		for range 1000 {
+			step := q.next(now)
+			switch {
+			case step.Fetch != nil:
+				after, _ := q.fetchRange(step.Fetch)
+				e := integrationEntry(after+1, 0)
+				e.Device = step.Fetch.device
+				q.fetched(step.Fetch, []messages.LogEntry{e})
+			case step.Entry == nil:
+				now = step.Wake
+			case step.Entry.Device == integrationDevice(device):
+				return q.done(*step.Entry, now, notFound, .5)
+			default:
+				q.done(*step.Entry, now, nil, .5)
+			}
+		}
+		t.Fatalf("device %d is not tried", device)
+		return outcomeDead
+	}
+	for try := range 50 {
+		if outcome := fail(1); outcome != outcomeRetry || q.cursor() != 0 {
+			t.Fatalf("try %d: outcome %v, cursor %d: the event was given up though nothing else got through", try, outcome, q.cursor())
+		}
+	}
+	if !q.open {
+		t.Fatal("the circuit is closed although nothing gets through")
+	}
+	now = now.Add(time.Hour)
+	q.done(mustNext(t, q, now), now, nil, .5) // the endpoint is back
+	if q.open || q.cursor() != 1 {
+		t.Fatalf("open %v, cursor %d after a success, want 1", q.open, q.cursor())
+	}
+	for try := range 4 { // only this device is not found
+		integrationFill(q, 2)
+		if outcome := fail(1); outcome != outcomeRetry {
+			t.Fatalf("try %d: outcome %v", try+1, outcome)
+		}
+		now = now.Add(time.Hour)
+	}
+	if outcome := fail(1); outcome != outcomeDead {
+		t.Fatalf("outcome %v after 5 tries while others pass, want it to be given up", outcome)
+	}
+}
