@@ -99,6 +99,9 @@ func (q *integrationQueue) fail(now time.Time, err error, random float64, probe 
 		q.opens++
 	case q.failures >= q.limits.OpenAfter:
 		q.open, q.opens = true, 0
+		for _, l := range q.ready {
+			q.release(l)
+		}
 	default:
 		return
 	}
@@ -142,7 +145,7 @@ func (q *integrationQueue) pop(l *integrationLane, n int) {
 	q.ready = append(q.ready, l)
 }
 
-// postpone lets a lane wait, and keeps none of its events in memory.
+// postpone lets a lane wait, without its events in memory.
 func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error, random float64) {
 	if l.failingSince.IsZero() {
 		l.failingSince = now
@@ -153,6 +156,15 @@ func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error
 	}
 	wait := integrationBackoff(q.limits.BackoffBase, limit, l.tries-1, random)
 	l.notBefore, l.refused = now.Add(max(wait, q.retryAfter(err))), false
+	q.release(l)
+	heap.Push(&q.wait, l)
+}
+
+// release keeps of the events of a lane only their places in the log.
+func (q *integrationQueue) release(l *integrationLane) {
+	if len(l.bodies) == 0 {
+		return
+	}
 	held := make([]uint64, 0, len(l.bodies)+len(l.held))
 	for _, e := range l.bodies {
 		held = append(held, e.Seq)
@@ -164,7 +176,6 @@ func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error
 	if l.again { // they may have come in any order
 		slices.Sort(l.held)
 	}
-	heap.Push(&q.wait, l)
 }
 
 func (q *integrationQueue) retryAfter(err error) time.Duration {

@@ -101,7 +101,21 @@ func (q *integrationQueue) room() int {
 	if q.open || q.bytes >= q.limits.WindowBytes || q.held >= q.limits.HeldEntries {
 		return 0
 	}
-	return max(0, q.limits.WindowEntries-q.bodies)
+	window, _ := q.window()
+	return max(0, window-q.bodies)
+}
+
+// cautiousLane is how many events of one device are read ahead for another side that takes nothing.
+const cautiousLane = 4
+
+// window says how many events may be in memory, and how many of one device. While nothing gets through, that is no more than the deliveries under way
+// need: there may be a thousand integrations, and all of them may be without an answer at once.
+func (q *integrationQueue) window() (all, lane int) {
+	if q.failures == 0 && !q.lastSuccess.IsZero() {
+		return q.limits.WindowEntries, q.limits.LaneEntries
+	}
+	lane = min(max(cautiousLane, q.limits.BatchEvents), q.limits.LaneEntries)
+	return min(lane*q.limits.Concurrency, q.limits.WindowEntries), lane
 }
 
 // add takes the next event of the log. A gap before it (the log was trimmed) is simply passed.
@@ -119,7 +133,7 @@ func (q *integrationQueue) add(e messages.LogEntry, wanted bool) {
 		q.lanes[e.Device] = l
 		q.ready = append(q.ready, l)
 	}
-	if l.tries > 0 || len(l.held) > 0 || len(l.bodies) >= q.limits.LaneEntries {
+	if _, limit := q.window(); l.tries > 0 || len(l.held) > 0 || len(l.bodies) >= limit {
 		l.held = append(l.held, e.Seq)
 		q.held++
 		return

@@ -405,3 +405,38 @@ func TestAnAddressThatIsNotFoundIsAnOutageUntilOthersPass(t *testing.T) {
 		t.Fatalf("outcome %v after 5 tries while others pass, want it to be given up", outcome)
 	}
 }
+
+func TestAnotherSideThatTakesNothingCostsLittleMemory(t *testing.T) {
+	limits := defaultIntegrationLimits()
+	q := newIntegrationQueue(limits, 0)
+	now := integrationTime(0)
+	fill := func() {
+		for n := 0; q.room() > 0; n++ {
+			integrationFill(q, n/10) // 10 events of each device
+		}
+	}
+	fill()
+	if most := cautiousLane * limits.Concurrency; q.bodies > most {
+		t.Errorf("%d events in memory before anything got through, want at most %d", q.bodies, most)
+	}
+	under := map[messages.DeviceID]bool{}
+	for range limits.Concurrency {
+		under[mustNext(t, q, now).Device] = true
+	}
+	if len(under) != limits.Concurrency {
+		t.Errorf("%d devices are served at once, want %d", len(under), limits.Concurrency)
+	}
+	for device := range under {
+		q.done(q.lanes[device].bodies[0], now, nil, .5)
+	}
+	fill()
+	if q.bodies != limits.WindowEntries {
+		t.Errorf("%d events in memory after a success, want %d", q.bodies, limits.WindowEntries)
+	}
+	for !q.open {
+		q.done(mustNext(t, q, now), now, errIntegrationTest, .5)
+	}
+	if q.bodies != 0 || q.bytes != 0 || q.held == 0 {
+		t.Errorf("%d events (%d bytes) in memory while nothing gets through, and %d places", q.bodies, q.bytes, q.held)
+	}
+}
