@@ -17,7 +17,8 @@ import (
 type Integration interface {
 	// Deliver returns nil once the other system has the event. It is called at once for several devices, never twice at once for one device,
 	// and gives up when ctx ends. An error that wraps messages.ErrPermanent says that a retry can't help; if such an error also has
-	// Tries() int, it is believed only after that many tries. An error with RetryAfter() time.Duration puts the next try off.
+	// Tries() int, it is believed only after that many tries; one with OfEndpoint() bool that is true, only once other events have passed since the
+	// first of these tries. An error with RetryAfter() time.Duration puts the next try off.
 	// The text of the error is shown to the owner of the application: no secrets.
 	Deliver(ctx context.Context, e messages.LogEntry) error
 	// Wants says whether events of the type are to be delivered. It must not block.

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"container/heap"
-	"errors"
 	"slices"
 	"time"
 
@@ -90,15 +89,6 @@ type integrationStep struct {
 	Wake    time.Time
 }
 
-// integrationOutcome says what a delivery came to.
-type integrationOutcome int
-
-const (
-	outcomeDelivered integrationOutcome = iota
-	outcomeRetry
-	outcomeDead
-)
-
 func newIntegrationQueue(limits integrationLimits, cursor uint64) *integrationQueue {
 	return &integrationQueue{
 		limits: limits, read: cursor, lanes: map[messages.DeviceID]*integrationLane{}, again: map[messages.DeviceID]*integrationLane{},
@@ -111,7 +101,21 @@ func (q *integrationQueue) room() int {
 	if q.open || q.bytes >= q.limits.WindowBytes || q.held >= q.limits.HeldEntries {
 		return 0
 	}
-	return max(0, q.limits.WindowEntries-q.bodies)
+	window, _ := q.window()
+	return max(0, window-q.bodies)
+}
+
+// cautiousLane is how many events of one device are read ahead for another side that takes nothing.
+const cautiousLane = 4
+
+// window says how many events may be in memory, and how many of one device. While nothing gets through, that is no more than the deliveries under way
+// need: there may be a thousand integrations, and all of them may be without an answer at once.
+func (q *integrationQueue) window() (all, lane int) {
+	if q.failures == 0 && !q.lastSuccess.IsZero() {
+		return q.limits.WindowEntries, q.limits.LaneEntries
+	}
+	lane = min(max(cautiousLane, q.limits.BatchEvents), q.limits.LaneEntries)
+	return min(lane*q.limits.Concurrency, q.limits.WindowEntries), lane
 }
 
 // add takes the next event of the log. A gap before it (the log was trimmed) is simply passed.
@@ -129,7 +133,7 @@ func (q *integrationQueue) add(e messages.LogEntry, wanted bool) {
 		q.lanes[e.Device] = l
 		q.ready = append(q.ready, l)
 	}
-	if l.tries > 0 || len(l.held) > 0 || len(l.bodies) >= q.limits.LaneEntries {
+	if _, limit := q.window(); l.tries > 0 || len(l.held) > 0 || len(l.bodies) >= limit {
 		l.held = append(l.held, e.Seq)
 		q.held++
 		return
@@ -323,169 +327,6 @@ func (q *integrationQueue) end(entries []messages.LogEntry) (lanes []*integratio
 func (q *integrationQueue) requeue(entries ...messages.LogEntry) {
 	lanes := q.end(entries)
 	q.ready = append(lanes, q.ready...)
-}
-
-// done settles a delivery of one event. random is in [0,1).
-func (q *integrationQueue) done(e messages.LogEntry, now time.Time, err error, random float64) integrationOutcome {
-	return q.settle([]messages.LogEntry{e}, now, err, random)
-}
-
-// settle settles a delivery: all of its events or none.
-func (q *integrationQueue) settle(entries []messages.LogEntry, now time.Time, err error, random float64) integrationOutcome {
-	probe := q.probing
-	lanes := q.end(entries)
-	if lanes == nil {
-		return outcomeRetry
-	}
-	if err == nil {
-		q.failures, q.lastSuccess = 0, now
-		q.close()
-		for _, l := range lanes {
-			q.pop(l, l.under)
-		}
-		return outcomeDelivered
-	}
-	if errors.Is(err, messages.ErrPermanent) {
-		q.close() // the other side answers; it is something in this request that it refuses
-		if len(entries) > 1 {
-			q.split(lanes)
-			return outcomeRetry
-		}
-		return q.refuse(lanes[0], now, err, random)
-	}
-	q.failures++
-	for _, l := range lanes {
-		if l.tries++; q.givesUp(l, l.bodies[0], now) {
-			if len(entries) == 1 {
-				q.pop(l, 1)
-				return outcomeDead
-			}
-			l.single = max(l.single, 1)
-		}
-		q.postpone(l, now, err, random)
-	}
-	q.fail(now, err, random, probe)
-	return outcomeRetry
-}
-
-// refuse settles an event that the other side does not want.
-func (q *integrationQueue) refuse(l *integrationLane, now time.Time, err error, random float64) integrationOutcome {
-	l.tries++
-	if l.tries >= integrationTries(err) {
-		q.pop(l, 1)
-		return outcomeDead
-	}
-	q.postpone(l, now, err, random)
-	l.refused = true
-	return outcomeRetry
-}
-
-// givesUp says whether an event is old and has failed often while others got through.
-func (q *integrationQueue) givesUp(l *integrationLane, e messages.LogEntry, now time.Time) bool {
-	return !q.open && l.tries >= q.limits.GiveUpTries && now.Sub(e.Time) > q.limits.GiveUpAge && q.lastSuccess.After(l.failingSince) && !l.failingSince.IsZero()
-}
-
-// fail counts a failure against the circuit. One that was under way when the circuit opened changes nothing.
-func (q *integrationQueue) fail(now time.Time, err error, random float64, probe bool) {
-	switch {
-	case q.open && !probe:
-		return
-	case q.open:
-		q.opens++
-	case q.failures >= q.limits.OpenAfter:
-		q.open, q.opens = true, 0
-	default:
-		return
-	}
-	// Half of the wait is fixed, so that a dead endpoint sees few probes.
-	wait := integrationBackoff(q.limits.BackoffBase, q.limits.OutageCap, q.opens, (1+random)/2)
-	q.openUntil = now.Add(max(wait, q.retryAfter(err)))
-}
-
-// close ends an outage: every event that failed for it is tried again at once.
-func (q *integrationQueue) close() {
-	if !q.open {
-		return
-	}
-	q.open, q.opens, q.failures = false, 0, 0
-	var stay integrationLaneHeap
-	for len(q.wait) > 0 {
-		l := heap.Pop(&q.wait).(*integrationLane)
-		if l.refused {
-			heap.Push(&stay, l)
-			continue
-		}
-		q.ready = append(q.ready, l)
-	}
-	q.wait = stay
-}
-
-// pop removes the first n events of a lane.
-func (q *integrationQueue) pop(l *integrationLane, n int) {
-	for i := range n {
-		q.bytes -= integrationEntrySize(l.bodies[i])
-		l.bodies[i] = messages.LogEntry{}
-	}
-	q.bodies -= n
-	l.bodies = l.bodies[n:]
-	l.single = max(l.single-n, 0)
-	l.forgive()
-	if len(l.bodies) == 0 && len(l.held) == 0 {
-		q.forget(l)
-		return
-	}
-	q.ready = append(q.ready, l)
-}
-
-// postpone lets a lane wait, and keeps none of its events in memory.
-func (q *integrationQueue) postpone(l *integrationLane, now time.Time, err error, random float64) {
-	if l.failingSince.IsZero() {
-		l.failingSince = now
-	}
-	limit := q.limits.OutageCap
-	if q.lastSuccess.After(l.failingSince) {
-		limit = q.limits.BackoffCap
-	}
-	wait := integrationBackoff(q.limits.BackoffBase, limit, l.tries-1, random)
-	l.notBefore, l.refused = now.Add(max(wait, q.retryAfter(err))), false
-	held := make([]uint64, 0, len(l.bodies)+len(l.held))
-	for _, e := range l.bodies {
-		held = append(held, e.Seq)
-		q.bytes -= integrationEntrySize(e)
-	}
-	q.bodies -= len(l.bodies)
-	q.held += len(l.bodies)
-	l.bodies, l.held = nil, append(held, l.held...)
-	if l.again { // they may have come in any order
-		slices.Sort(l.held)
-	}
-	heap.Push(&q.wait, l)
-}
-
-func (q *integrationQueue) retryAfter(err error) time.Duration {
-	var r interface{ RetryAfter() time.Duration }
-	if !errors.As(err, &r) {
-		return 0
-	}
-	return min(max(r.RetryAfter(), 0), q.limits.MaxRetryAfter)
-}
-
-// integrationTries is how often an event that is refused for good is tried before it becomes a dead letter.
-func integrationTries(err error) int {
-	var t interface{ Tries() int }
-	if errors.As(err, &t) {
-		return max(t.Tries(), 1)
-	}
-	return 1
-}
-
-// integrationBackoff is random·min(limit, base·2ⁿ).
-func integrationBackoff(base, limit time.Duration, n int, random float64) time.Duration {
-	d := limit
-	if n < 30 && base<<n < limit {
-		d = base << n
-	}
-	return time.Duration(random * float64(d))
 }
 
 // cursor is the highest place below and at which everything is settled. It costs a look at each device with events in the queue.

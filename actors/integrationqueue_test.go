@@ -350,3 +350,93 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		}
 	})
 }
+
+// absent is an answer such as 404, which may be meant for every event.
+type absent struct{ refusal }
+
+func (absent) OfEndpoint() bool { return true }
+
+func TestAnAddressThatIsNotFoundIsAnOutageUntilOthersPass(t *testing.T) {
+	q := newIntegrationQueue(defaultIntegrationLimits(), 0)
+	integrationFill(q, 1, 1)
+	now, notFound := integrationTime(0), absent{refusal{tries: 5}}
+	fail := func(device int) integrationOutcome {
+		t.Helper()
+		for range 1000 {
+			step := q.next(now)
+			switch {
+			case step.Fetch != nil:
+				after, _ := q.fetchRange(step.Fetch)
+				e := integrationEntry(after+1, 0)
+				e.Device = step.Fetch.device
+				q.fetched(step.Fetch, []messages.LogEntry{e})
+			case step.Entry == nil:
+				now = step.Wake
+			case step.Entry.Device == integrationDevice(device):
+				return q.done(*step.Entry, now, notFound, .5)
+			default:
+				q.done(*step.Entry, now, nil, .5)
+			}
+		}
+		t.Fatalf("device %d is not tried", device)
+		return outcomeDead
+	}
+	for try := range 50 {
+		if outcome := fail(1); outcome != outcomeRetry || q.cursor() != 0 {
+			t.Fatalf("try %d: outcome %v, cursor %d: the event was given up though nothing else got through", try, outcome, q.cursor())
+		}
+	}
+	if !q.open {
+		t.Fatal("the circuit is closed although nothing gets through")
+	}
+	now = now.Add(time.Hour)
+	q.done(mustNext(t, q, now), now, nil, .5) // the endpoint is back
+	if q.open || q.cursor() != 1 {
+		t.Fatalf("open %v, cursor %d after a success, want 1", q.open, q.cursor())
+	}
+	for try := range 4 { // only this device is not found
+		integrationFill(q, 2)
+		if outcome := fail(1); outcome != outcomeRetry {
+			t.Fatalf("try %d: outcome %v", try+1, outcome)
+		}
+		now = now.Add(time.Hour)
+	}
+	if outcome := fail(1); outcome != outcomeDead {
+		t.Fatalf("outcome %v after 5 tries while others pass, want it to be given up", outcome)
+	}
+}
+
+func TestAnotherSideThatTakesNothingCostsLittleMemory(t *testing.T) {
+	limits := defaultIntegrationLimits()
+	q := newIntegrationQueue(limits, 0)
+	now := integrationTime(0)
+	fill := func() {
+		for n := 0; q.room() > 0; n++ {
+			integrationFill(q, n/10) // 10 events of each device
+		}
+	}
+	fill()
+	if most := cautiousLane * limits.Concurrency; q.bodies > most {
+		t.Errorf("%d events in memory before anything got through, want at most %d", q.bodies, most)
+	}
+	under := map[messages.DeviceID]bool{}
+	for range limits.Concurrency {
+		under[mustNext(t, q, now).Device] = true
+	}
+	if len(under) != limits.Concurrency {
+		t.Errorf("%d devices are served at once, want %d", len(under), limits.Concurrency)
+	}
+	for device := range under {
+		q.done(q.lanes[device].bodies[0], now, nil, .5)
+	}
+	fill()
+	if q.bodies != limits.WindowEntries {
+		t.Errorf("%d events in memory after a success, want %d", q.bodies, limits.WindowEntries)
+	}
+	for !q.open {
+		q.done(mustNext(t, q, now), now, errIntegrationTest, .5)
+	}
+	if q.bodies != 0 || q.bytes != 0 || q.held == 0 {
+		t.Errorf("%d events (%d bytes) in memory while nothing gets through, and %d places", q.bodies, q.bytes, q.held)
+	}
+}

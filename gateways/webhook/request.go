@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -21,8 +20,9 @@ func (w *Webhook) Deliver(ctx context.Context, e messages.LogEntry) error {
 	return err
 }
 
-// DeliverBatch sends events that have one BatchKey in one request, and returns nil on a 2xx answer. 408, 425, 429 (with its Retry-After), 401, 403, 407,
-// 5xx and network errors can be retried; other answers are permanent after 5 tries. status is that of the answer, 0 if there was none.
+// DeliverBatch sends events that have one BatchKey in one request, and returns nil on a 2xx answer. 408, 421, 425, 429 (with its Retry-After), 401, 403, 407,
+// 5xx and network errors can be retried; other answers are permanent after 5 tries, 404, 405 and 410 only if other events pass. status is that of the
+// answer, 0 if there was none.
 func (w *Webhook) DeliverBatch(ctx context.Context, entries []messages.LogEntry) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.sender.cfg.Timeout)
 	defer cancel()
@@ -34,13 +34,10 @@ func (w *Webhook) DeliverBatch(ctx context.Context, entries []messages.LogEntry)
 	if err != nil {
 		return 0, requestError(err)
 	}
-	defer res.Body.Close()
+	detail := readBody(res, cancel)
 	if res.StatusCode/100 == 2 {
-		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxResponse))
 		return res.StatusCode, nil
 	}
-	detail, _ := io.ReadAll(io.LimitReader(res.Body, maxDetail))
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxResponse-maxDetail))
 	return res.StatusCode, &StatusError{Code: res.StatusCode, Detail: printable(detail), retryAfter: retryAfter(res, w.sender.cfg.Now())}
 }
 

@@ -65,6 +65,8 @@ func NewSender(cfg Config) (*Sender, error) {
 		Proxy: nil, DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 		MaxIdleConns: 1024, MaxIdleConnsPerHost: connectionsHost, MaxConnsPerHost: 0, IdleConnTimeout: 90 * time.Second,
 		TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10,
+		// A connection of HTTP/2 whose other end has vanished would be used for all requests until TCP gives it up, a quarter of an hour later.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: cfg.Timeout, PingTimeout: cfg.Timeout},
 	}
 	return &Sender{
 		cfg: cfg, transport: transport, domain: public.Hostname(),
@@ -158,7 +160,7 @@ var reserved = map[string]bool{
 }
 
 func (w *Webhook) setHeader() error {
-	w.header = http.Header{"User-Agent": {"Lorikeet/" + w.sender.cfg.Version}}
+	w.header = http.Header{}
 	if len(w.hook.Headers) > maxHeaders {
 		return messages.Invalid("webhook_headers", "%d headers: use at most %d", len(w.hook.Headers), maxHeaders)
 	}
@@ -170,9 +172,14 @@ func (w *Webhook) setHeader() error {
 			return messages.Invalid("webhook_headers", "the value of header %s: use one line of text of at most %d characters", canonical, maxHeaderValue)
 		case reserved[canonical]:
 			return messages.Invalid("webhook_headers", "header %s is set by the server: remove it", canonical)
+		case w.header[canonical] != nil:
+			return messages.Invalid("webhook_headers", "header %s is there twice, in upper and lower case: remove one", canonical)
 		default:
 			w.header.Set(canonical, value)
 		}
+	}
+	if w.header["User-Agent"] == nil {
+		w.header.Set("User-Agent", "Lorikeet/"+w.sender.cfg.Version)
 	}
 	w.header.Set("Content-Type", "application/json")
 	if w.hook.Format == formatProtobuf {

@@ -107,10 +107,10 @@ func TestAnswersDecideAboutRetries(t *testing.T) {
 		wait       time.Duration
 	}{
 		{code: 200, ok: true}, {code: 202, ok: true}, {code: 204, ok: true},
-		{code: 302}, {code: 307}, {code: 401}, {code: 403}, {code: 407}, {code: 408}, {code: 425}, {code: 500}, {code: 502}, {code: 504},
-		{code: 400, permanent: true}, {code: 404, permanent: true}, {code: 410, permanent: true}, {code: 413, permanent: true}, {code: 422, permanent: true},
+		{code: 302}, {code: 307}, {code: 401}, {code: 403}, {code: 407}, {code: 408}, {code: 421}, {code: 425}, {code: 500}, {code: 502}, {code: 504},
+		{code: 400, permanent: true}, {code: 404, permanent: true}, {code: 410, permanent: true, wait: time.Hour}, {code: 413, permanent: true}, {code: 422, permanent: true},
 		{code: 429, retryAfter: "120", wait: 2 * time.Minute}, {code: 503, retryAfter: "99999999", wait: time.Hour},
-		{code: 429, retryAfter: "-5"}, {code: 429, retryAfter: "soon"}, {code: 429, retryAfter: "Thu, 01 Jan 2026 00:00:30 GMT", wait: 30 * time.Second},
+		{code: 429, retryAfter: "99999999999999999999", wait: time.Hour}, {code: 429, retryAfter: "-5"}, {code: 429, retryAfter: "soon"}, {code: 429, retryAfter: "Thu, 01 Jan 2026 00:00:30 GMT", wait: 30 * time.Second},
 		{code: 400, retryAfter: "120", permanent: true},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -137,7 +137,10 @@ func TestAnswersDecideAboutRetries(t *testing.T) {
 		if got := errors.Is(err, messages.ErrPermanent); got != c.permanent || status.RetryAfter() != c.wait || status.Tries() != 5 {
 			t.Errorf("%d: permanent %v, wait %v, want %v, %v", c.code, got, status.RetryAfter(), c.permanent, c.wait)
 		}
-		if c.code/100 != 3 && !strings.HasSuffix(err.Error(), ": the detail") {
+		if want := c.code == 404 || c.code == 410; status.OfEndpoint() != want {
+			t.Errorf("%d: of the endpoint: %v, want %v", c.code, status.OfEndpoint(), want)
+		}
+		if c.code/100 != 3 && c.code != 410 && !strings.HasSuffix(err.Error(), ": the detail") {
 			t.Errorf("%d: error %q", c.code, err)
 		}
 	}
@@ -324,6 +327,7 @@ func TestBadHeadersAreRefused(t *testing.T) {
 	s := newTestSender(t, Config{})
 	for _, h := range []map[string]string{
 		{"Host": "x"}, {"content-length": "1"}, {"A B": "x"}, {"": "x"}, {"X": "a\r\nY: b"}, {strings.Repeat("a", 65): "x"}, {"X": strings.Repeat("a", 5000)}, {"Transfer-Encoding": "chunked"},
+		{"X-Key": "a", "x-key": "b"}, {"User-Agent": "a", "user-agent": "b"},
 	} {
 		if err := s.Check(v3.Webhook{BaseURL: "https://x", Headers: h}); messages.CodeOf(err) != messages.CodeInvalid {
 			t.Errorf("%v: error %v", h, err)
