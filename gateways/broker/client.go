@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,34 @@ type client struct {
 	left      bool          // it said good-bye, or is thrown out, so there is no will; guarded by Server.mu
 
 	canRead, canWrite atomic.Bool
+}
+
+// Read gives the library what the client sends. A client that breaks the rules is told so, after what it sent before was answered.
+func (c *client) Read(p []byte) (int, error) {
+	n, err := c.conn.Read(p)
+	var v *violation
+	if errors.As(err, &v) {
+		if answer := c.refusal(v); answer != nil {
+			_, _ = c.Write(answer)
+		}
+	}
+	return n, err
+}
+
+// refusal is the packet that answers a violation; nil if the version of the client has none.
+func (c *client) refusal(v *violation) []byte {
+	switch {
+	case c.session == nil && c.intake.version >= 5:
+		return []byte{0x20, 3, 0, v.reason, 0}
+	case c.session == nil && v.reason == badVersionThree:
+		return []byte{0x20, 2, 0, v.reason}
+	case !c.v5:
+		return nil
+	}
+	if out := disconnectBecause(v.reason, v.text); c.maxPacket == 0 || len(out) <= c.maxPacket {
+		return out
+	}
+	return disconnect(v.reason)
 }
 
 // send writes one event. False: the client can not take it, and counts as having it [MQTT5-3.1.2.11.4].

@@ -27,9 +27,8 @@ const (
 )
 
 var (
-	errSlow        = errors.New("the client does not read what it is sent")
-	errFirstPacket = errors.New("the first packet is larger than 64 KiB")
-	errClosed      = errors.New("connection is closed")
+	errSlow   = errors.New("the client does not read what it is sent")
+	errClosed = errors.New("connection is closed")
 
 	alreadyOver = time.Unix(1, 0)
 )
@@ -56,7 +55,7 @@ type conn struct {
 	running      *sync.WaitGroup // counts the flushing goroutine. It counts the reader too, who is there until the connection is closed
 
 	keepAlive atomic.Int64 // the longest silence of the client, a time.Duration; 0: no limit. Before the login: -1, the deadline stays
-	first     firstPacket
+	intake    intake
 
 	mu      sync.Mutex
 	pending [][]byte // buffers to be written, one after the other
@@ -75,38 +74,12 @@ func newConn(c net.Conn, m *memory, limit int, writeTimeout time.Duration, runni
 	return out
 }
 
-// Read refuses a first packet that claims to be large before the MQTT server makes room for it. Nothing more is read once the connection is to end.
+// Read gives packets that were checked. Nothing more is read once the connection is to end.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.isClosing() {
 		return 0, errClosed
 	}
-	n, err := c.Conn.Read(p)
-	if !c.first.accept(p[:n]) {
-		return 0, errFirstPacket
-	}
-	return n, err
-}
-
-// firstPacket reads the fixed header of the first packet as it passes by.
-type firstPacket struct{ seen, length int }
-
-func (f *firstPacket) accept(p []byte) bool {
-	for _, b := range p {
-		if f.seen > 4 {
-			return true
-		}
-		if f.seen > 0 {
-			f.length |= int(b&0x7F) << (7 * (f.seen - 1))
-			if b&0x80 == 0 {
-				f.seen = 4
-			}
-		}
-		f.seen++
-		if f.length > maxConnectPacket {
-			return false
-		}
-	}
-	return true
+	return c.intake.read(c.Conn, p)
 }
 
 // SetDeadline is called by the MQTT server before each packet it reads. The time it asks for is replaced by one and a half times the keep-alive.

@@ -114,7 +114,16 @@ func pubrel(id uint16, reason byte) []byte {
 	return []byte{0x62, 4, byte(id >> 8), byte(id), reason, 0}
 }
 
+func pubrec(id uint16) []byte { return []byte{0x50, 2, byte(id >> 8), byte(id)} }
+
 func pubcomp(id uint16) []byte { return []byte{0x70, 2, byte(id >> 8), byte(id)} }
 
 // disconnect is a DISCONNECT packet of MQTT 5; older versions know none from a server.
 func disconnect(reason byte) []byte { return []byte{0xE0, 2, reason, 0} }
+
+// disconnectBecause says in words why, too [MQTT5-3.14.2.2.3].
+func disconnectBecause(reason byte, text string) []byte {
+	properties := appendText([]byte{0x1F}, text)
+	out := append([]byte{0xE0}, byte(2+len(properties)), reason, byte(len(properties)))
+	return append(out, properties...)
+}

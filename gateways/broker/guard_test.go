@@ -55,14 +55,16 @@ func TestSubscribeWithoutOptionsEndsOnlyItsConnection(t *testing.T) {
 	s := start(t, newWorld().config())
 	c := dial(t, s)
 	c.login(t, 5, "c", "app1", "all")
-	c.write(t, []byte{0x82, 6, 0, 1, 0, 0, 1, '#'})
-	c.ends(t)
+	c.write(t, []byte{0x82, 6, 0, 1, 0, 0, 1, '#'}) // the library would panic
+	if reason := c.ends(t); reason != malformed {
+		t.Errorf("reason %#x", reason)
+	}
 	serves(t, s)
 	for s.doorkeeper.total() > 0 { // the client sees the end before it is counted
 		time.Sleep(time.Millisecond)
 	}
-	if n := testutil.ToFloat64(s.metrics.ended.WithLabelValues("panic")); n != 1 {
-		t.Errorf("%v panics counted", n)
+	if n := testutil.ToFloat64(s.metrics.ended.WithLabelValues("protocol_error")); n != 1 {
+		t.Errorf("%v violations counted", n)
 	}
 }
 

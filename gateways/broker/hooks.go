@@ -71,6 +71,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	nothing := packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
+		if _, here := cl.State.Inflight.Get(pk.PacketID); here && pk.FixedHeader.Qos == 2 && c.session.seen(pk.PacketID) { // [MQTT-4.3.3-10]
+			_, _ = c.Write(pubrec(pk.PacketID)) // the library would say that the id is in use, which means refused
+			return nothing, nil
+		}
 		if strings.HasPrefix(pk.TopicName, "$") || strings.ContainsAny(pk.TopicName, "+#") { // the library would give no answer
 			pk.TopicName = strings.TrimSuffix(refused, "/")
 		}
@@ -96,7 +100,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		}
 	case packets.Disconnect:
 		h.server.mu.Lock()
-		c.left = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		c.left = c.intake.farewell == 0 // [MQTT5-3.1.2-10]
 		h.server.mu.Unlock()
 	}
 	return pk, nil

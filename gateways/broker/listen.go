@@ -171,8 +171,7 @@ func (s *Server) accept(socket net.Listener) {
 	}
 }
 
-// serve runs one connection to its end. The library may panic on what a client sends (a SUBSCRIBE of MQTT 5 without options does it): only this
-// connection ends then.
+// serve runs one connection to its end. Should the library panic on what a client sends, only this connection ends.
 func (s *Server) serve(socket net.Conn, g *guest) {
 	c := &client{conn: newConn(socket, &s.memory, s.cfg.WriteBuffer, s.cfg.WriteTimeout, &s.running), metrics: s.metrics, guest: g}
 	defer s.doorkeeper.leave(g)
@@ -197,7 +196,12 @@ func (s *Server) serve(socket net.Conn, g *guest) {
 		}
 	}
 	err := s.mqtt.EstablishConnection(listenerName, c)
-	if c.session == nil && err != nil {
+	var broke *violation
+	switch {
+	case errors.As(err, &broke):
+		s.metrics.ended.WithLabelValues("protocol_error").Inc()
+		s.log.Debug("MQTT connection ended since its client broke the rules", "remote", g.host, "err", err)
+	case c.session == nil && err != nil:
 		s.log.Debug("MQTT connection ended before its login", "remote", g.host, "err", err)
 	}
 }

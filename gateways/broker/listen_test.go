@@ -167,7 +167,7 @@ func TestGuardStandsBehindTheWebSocket(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	s, _ := everyDoor(t, w)
-	// The packet that makes the library panic ends one WebSocket and nothing else.
+	// A packet that the library can not read ends one WebSocket and nothing else.
 	ws := newRaw(t, websocket.NetConn(context.Background(), dialWebSocket(t, s, ""), websocket.MessageBinary))
 	ws.login(t, 5, "c", "app1", "all")
 	ws.write(t, []byte{0x82, 6, 0, 1, 0, 0, 1, '#'})

@@ -154,9 +154,11 @@ func TestPublishedQoS2IsCarriedOutOnce(t *testing.T) {
 	c = dial(t, s)
 	c.login(t, 5, "c", "app1", "all", keepSession(3600))
 	pk.FixedHeader.Dup = true
-	c.send(t, pk)
-	if ack := c.expect(t, packets.Pubrec); ack.ReasonCode != 0 {
-		t.Errorf("PUBREC %#x", ack.ReasonCode)
+	for range 2 { // [MQTT-4.3.3-10]
+		c.send(t, pk)
+		if ack := c.expect(t, packets.Pubrec); ack.ReasonCode != 0 {
+			t.Errorf("PUBREC %#x", ack.ReasonCode)
+		}
 	}
 	_ = c.Close()
 	c = dial(t, s)

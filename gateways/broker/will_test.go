@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,27 @@ func TestWillIsADownlinkRequestOrNothing(t *testing.T) {
 	}
 	if len(w.commands) != 0 {
 		t.Errorf("also %+v", w.next(t))
+	}
+}
+
+func TestOnlyAPlainGoodByeTakesTheWillBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	for i, bye := range [][]byte{{0xE0, 0}, {0xE0, 1, 0}, {0xE0, 2, 0, 0}, {0xE0, 1, 4}, {0xE0, 2, 4, 0}, {0xE0, 2, 0x80, 0}} { // [MQTT5-3.14.2.1]
+		c := dial(t, s)
+		c.login(t, 5, "c", "app1", "all", func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, fmt.Sprintf("v3/app1/devices/dev%d/down/push", i), []byte(push)
+		})
+		c.write(t, bye)
+		c.ends(t)
+	}
+	got := map[string]bool{}
+	for range 3 {
+		got[w.next(t).device.DeviceID] = true
+	}
+	if !got["dev3"] || !got["dev4"] || !got["dev5"] || len(w.commands) > 0 {
+		t.Errorf("carried out: %v and %d more", got, len(w.commands))
 	}
 }
 
