@@ -63,20 +63,27 @@ func answerMAC(asked []lorawan.CID, settings messages.TxSettings, rx []messages.
 		case lorawan.LinkCheckReq:
 			payload = linkCheck(settings, rx)
 		case lorawan.DeviceTimeReq:
-			at := received
-			for i := range rx {
-				if !rx[i].GPSTime.IsZero() {
-					at = rx[i].GPSTime
-				}
-			}
-			// [LoRaWAN 1.0.4 §5.9] the time is that of the end of the uplink.
-			payload = &lorawan.DeviceTimeAnsPayload{TimeSinceGPSEpoch: gps.Time(at).TimeSinceGPSEpoch()}
+			payload = &lorawan.DeviceTimeAnsPayload{TimeSinceGPSEpoch: gps.Time(endOfUplink(rx, received)).TimeSinceGPSEpoch()}
 		}
 		if b := macCommand(cid, payload); b != nil {
 			out = append(out, b)
 		}
 	}
 	return out
+}
+
+// gpsTrust is how far the GPS time of a radio gateway may be from when its frame came. A clock that is a leap second table (18 s), a time zone or a
+// rollover of GPS weeks off must not set those of devices.
+const gpsTrust = 10 * time.Second
+
+// endOfUplink is the time that DeviceTimeAns tells (LoRaWAN 1.0.4 §5.9): by GPS if a radio gateway has it, else when the first copy came.
+func endOfUplink(rx []messages.RxMetadata, received time.Time) time.Time {
+	for i := range rx {
+		if at := rx[i].GPSTime; !at.IsZero() && received.Sub(at).Abs() <= gpsTrust {
+			return at
+		}
+	}
+	return received
 }
 
 // linkCheck: the margin of the best reception above the demodulation floor, and the number of radio gateways (LoRaWAN 1.0.4 §5.2).

@@ -135,7 +135,7 @@ func (r *Region) maxPayload(v Version, dr int) int {
 // power of a downlink in dBm EIRP.
 func (r *Region) power(frequency uint32) float32 {
 	if r.name == band.US915 {
-		return 21
+		return 29 // 27 dBm into a dipole is the most that the tables of packet forwarders have; 30 dBm are allowed (RP002-1.0.4 §2.5)
 	}
 	if frequency >= 869400000 && frequency < 869650000 {
 		return 29

@@ -88,8 +88,8 @@ func TestWindowsOfUS915(t *testing.T) {
 			check := func(channel int, frequency uint64, rate messages.DataRate, sf int) {
 				t.Helper()
 				want := []Window{
-					{Delay: time.Second, Frequency: uint32(923300000 + 600000*(channel%8)), DataRate: lora(uint8(sf), 500), Power: 21},
-					{Delay: 2 * time.Second, Frequency: 923300000, DataRate: lora(12, 500), Power: 21},
+					{Delay: time.Second, Frequency: uint32(923300000 + 600000*(channel%8)), DataRate: lora(uint8(sf), 500), Power: 29},
+					{Delay: 2 * time.Second, Frequency: 923300000, DataRate: lora(12, 500), Power: 29},
 				}
 				if diff := cmp.Diff(want, b.answered(fCnt, frequency, rate)); diff != "" {
 					t.Fatalf("channel %d, %+v, offset %d: %s", channel, rate, offset, diff)

@@ -55,21 +55,28 @@ func TestLinkCheckAns(t *testing.T) {
 
 // LoRaWAN 1.0.4 §5.9: the GPS time of the end of the uplink, from a radio gateway that has it, else from the server's clock.
 func TestDeviceTimeAns(t *testing.T) {
-	gps := time.Date(2026, 1, 2, 3, 4, 4, 500000000, time.UTC)
-	for name, at := range map[string]time.Time{"server": {}, "GPS": gps} {
+	before := epoch.Add(-500 * time.Millisecond)
+	for name, c := range map[string]struct {
+		gps  [2]time.Time // of the radio gateways
+		want time.Time
+	}{
+		"server":       {[2]time.Time{}, epoch},
+		"GPS":          {[2]time.Time{{}, before}, before},
+		"without leap": {[2]time.Time{epoch.Add(-18 * time.Second), {}}, epoch},
+		"one is wrong": {[2]time.Time{epoch.Add(-1024 * 7 * 24 * time.Hour), before}, before},
+		"ahead":        {[2]time.Time{epoch.Add(5 * time.Hour), epoch.Add(time.Hour)}, epoch},
+	} {
 		b := abp(t)
 		cmd := b.uplink(up{fCnt: 1, gateways: []byte{1, 2}, fOpts: []lorawan.MACCommand{{CID: lorawan.DeviceTimeReq}}})
-		cmd.Copies[1].Rx[0].GPSTime = at
-		want := epoch
-		if !at.IsZero() {
-			want = at
+		for i := range cmd.Copies {
+			cmd.Copies[i].Rx[0].GPSTime = c.gps[i]
 		}
 		answers := b.macAnswers(b.must(cmd).Transmit)
 		if len(answers) != 1 || answers[0].CID != lorawan.DeviceTimeAns {
 			t.Fatalf("%s: got %+v", name, answers)
 		}
 		// 18 leap seconds between UTC and GPS since 2017.
-		since := want.Sub(time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC)) + 18*time.Second
+		since := c.want.Sub(time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC)) + 18*time.Second
 		got := answers[0].Payload.(*lorawan.DeviceTimeAnsPayload).TimeSinceGPSEpoch
 		if d := got - since; d > 4*time.Millisecond || d < -4*time.Millisecond {
 			t.Errorf("%s: got %v since the GPS epoch, want %v", name, got, since)

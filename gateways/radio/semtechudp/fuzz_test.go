@@ -78,7 +78,7 @@ func checkFrame(t *testing.T, f messages.Frame) {
 	if f.Rx[0].UplinkToken != nil {
 		req := downlink()
 		req.UplinkToken = f.Rx[0].UplinkToken
-		if _, err := appendPullResp(nil, 2, 1, req); err != nil {
+		if _, err := appendPullResp(nil, 2, 1, req, erp(req.Power)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +186,7 @@ func FuzzPullResp(f *testing.F) {
 		if immediately {
 			req.Timing = messages.TxImmediately
 		}
-		b, err := appendPullResp(nil, 2, token, req)
+		b, err := appendPullResp(nil, 2, token, req, erp(req.Power))
 		if err != nil {
 			return
 		}

@@ -28,6 +28,7 @@ type radioGateway struct {
 	registeredAt time.Time // when registration was last asked for
 	clock        concentrator
 	pending      map[uint16]transmission
+	powers       map[int64]int64 // by the powe that is wanted, the one that is asked for since more was refused; dBm
 	status       *messages.GatewayStatus
 	lastUplink   time.Time
 	lastDownlink time.Time
@@ -163,6 +164,38 @@ func (g *radioGateway) expect(token uint16, to netip.Addr, now time.Time) (<-cha
 	t := transmission{sentAt: now, to: to, answer: make(chan messages.TxError, 1)}
 	g.pending[token] = t
 	return t.answer, true
+}
+
+// maxBackOff is how far below the power that is wanted a radio gateway is asked to send, in dB. Tables of packet forwarders end at 27 or 20 dBm and have
+// gaps of up to 4 dB.
+const maxBackOff = 12
+
+// power is the powe to ask for if wanted is wanted.
+func (g *radioGateway) power(wanted int64) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, ok := g.powers[wanted]; ok {
+		return p
+	}
+	return wanted
+}
+
+// refusedPower notes that the radio gateway refused powe, and gives what to try next. ok is false if that is too little: then the next downlink begins anew.
+func (g *radioGateway) refusedPower(wanted, powe int64) (next int64, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, known := g.powers[wanted]; known && p < powe {
+		return p, true // another downlink knows more
+	}
+	if wanted-powe >= maxBackOff {
+		delete(g.powers, wanted)
+		return 0, false
+	}
+	if g.powers == nil {
+		g.powers = make(map[int64]int64)
+	}
+	g.powers[wanted] = powe - 1
+	return powe - 1, true
 }
 
 func (g *radioGateway) forget(token uint16) {

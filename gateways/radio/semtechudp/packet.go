@@ -106,8 +106,8 @@ func parseUplinkToken(b []byte) (uplinkToken, bool) {
 // eirpOverERP is the gain of a half-wave dipole in dB. Packet forwarders take powe as ERP: EU868 allows 16.15 dBm EIRP, which is powe 14.
 const eirpOverERP = 2.15
 
-// appendPullResp writes PULL_RESP with the txpk for req.
-func appendPullResp(b []byte, version uint8, token uint16, req messages.TxRequest) ([]byte, error) {
+// appendPullResp writes PULL_RESP with the txpk for req, at a power of powe dBm.
+func appendPullResp(b []byte, version uint8, token uint16, req messages.TxRequest, powe int64) ([]byte, error) {
 	var up uplinkToken
 	if req.UplinkToken != nil {
 		var ok bool
@@ -133,7 +133,7 @@ func appendPullResp(b []byte, version uint8, token uint16, req messages.TxReques
 	b = append(b, `,"freq":`...)
 	b = appendMHz(b, req.Frequency)
 	b = append(b, `,"rfch":0,"powe":`...)
-	b = strconv.AppendInt(b, erp(req.Power), 10)
+	b = strconv.AppendInt(b, powe, 10)
 	b = append(b, `,"ant":`...)
 	b = strconv.AppendUint(b, uint64(up.antenna), 10)
 	b = append(b, `,"brd":`...)
@@ -149,7 +149,7 @@ func appendPullResp(b []byte, version uint8, token uint16, req messages.TxReques
 	return append(b, `"}}`...), nil
 }
 
-// erp rounds to whole dBm: packet forwarders read powe as an integer.
+// erp is what packet forwarders call an EIRP, in whole dBm: they read powe as an integer.
 func erp(eirp float32) int64 {
 	p := math.Round(float64(eirp) - eirpOverERP)
 	if math.IsNaN(p) {

@@ -105,7 +105,7 @@ func TestPullRespSaysWhenAndHowToSend(t *testing.T) {
 		req := downlink()
 		c.change(&req)
 		for _, version := range []byte{1, 2} {
-			got, err := appendPullResp(nil, version, 0x1234, req)
+			got, err := appendPullResp(nil, version, 0x1234, req, erp(req.Power))
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -135,7 +135,7 @@ func TestDownlinksThatCantBeAreRefused(t *testing.T) {
 	} {
 		req := downlink()
 		change(&req)
-		if got, err := appendPullResp(nil, 2, 1, req); err == nil {
+		if got, err := appendPullResp(nil, 2, 1, req, erp(req.Power)); err == nil {
 			t.Errorf("%s: got %s", name, got)
 		}
 	}
