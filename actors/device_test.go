@@ -178,7 +178,7 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 		r.restart = func() {
 			r.router = cluster.StartLocal(cluster.LocalConfig{System: system, Clock: time.Now}, func(id messages.DeviceID) actor.Actor { return NewDevice(cfg, id) })
 			r.devices = NewDevices(cfg, r.router)
-			r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now})
+			r.ingress = NewIngress(IngressConfig{Directory: directory, Registry: r, Router: r.router, Metrics: r.metrics, MaxInFlight: 100, Clock: time.Now, Log: cfg.Log})
 		}
 		r.restart()
 		nwk, app := v3.HexKey(nwkSKey), v3.HexKey(appSKey)

@@ -2,6 +2,8 @@ package actors
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -143,8 +145,17 @@ func (d *Device) closeWindow(number uint64) {
 		d.refused(err)
 		return
 	}
+	took := d.cfg.Clock().Sub(c.copies[0].ReceivedAt)
 	d.cfg.Metrics.uplink("accepted")
-	d.cfg.Metrics.Latency.Observe(d.cfg.Clock().Sub(c.copies[0].ReceivedAt).Seconds())
+	d.cfg.Metrics.Latency.Observe(took.Seconds())
+	d.tellAccepted(len(c.copies), took)
+}
+
+func (d *Device) tellAccepted(copies int, took time.Duration) {
+	if ctx := context.Background(); d.state.Session != nil && d.log.Enabled(ctx, slog.LevelDebug) {
+		d.log.LogAttrs(ctx, slog.LevelDebug, "uplink is accepted", slog.Any("dev_addr", d.state.Session.DevAddr), slog.Uint64("f_cnt_up", uint64(d.state.Session.LastFCntUp)),
+			slog.Int("copies", copies), slog.Duration("took", took))
+	}
 }
 
 // settled tells the senders of all copies that they need not keep them.
@@ -179,10 +190,11 @@ func (d *Device) join(c *collection) {
 		return
 	} else if err != nil {
 		d.cfg.Metrics.join(refusalName(err))
-		d.log.Info("join refused", "err", err)
+		d.log.Info("join is refused", "dev_eui", d.profile.DevEUI, "gateway_id", c.copies[0].Rx[0].GatewayID, "err", err)
 		return
 	}
 	d.cfg.Metrics.join("accepted")
+	d.log.Info("join is accepted", "dev_eui", d.profile.DevEUI, "gateway_id", c.copies[0].Rx[0].GatewayID, "copies", len(c.copies))
 }
 
 // NewDevAddr gives a random address in the block of the NetID (type 0: LoRaWAN Backend Interfaces 1.0 §13).

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type IngressConfig struct {
 	// LookAgain is how long after a miss the directory and the registry are asked once more, where they follow other nodes; 0: never.
 	LookAgain time.Duration
 	Node      string // name of this node of a cluster
+	Log       *slog.Logger
 }
 
 // NewIngress makes an Ingress.
@@ -94,6 +96,7 @@ func (in *Ingress) data(f messages.Frame, again bool) {
 	if !ok {
 		if !again || !in.lookAgain(func() { in.data(f, false) }) {
 			in.cfg.Metrics.uplink(outcome)
+			in.tellForeign("uplink is dropped", &f, slog.String("reason", outcome), slog.Any("dev_addr", d.DevAddr))
 		}
 		return
 	}
@@ -110,6 +113,7 @@ func (in *Ingress) join(f messages.Frame, again bool) {
 	if !ok {
 		if !again || !in.lookAgain(func() { in.join(f, false) }) {
 			in.cfg.Metrics.join("unknown_device")
+			in.tellForeign("join-request of no device here", &f, slog.Any("join_eui", j.JoinEUI), slog.Any("dev_eui", j.DevEUI))
 		}
 		return
 	}
@@ -118,6 +122,13 @@ func (in *Ingress) join(f messages.Frame, again bool) {
 		return
 	}
 	in.deliver(id, &DeliverFrame{Frame: f, Join: true})
+}
+
+// tellForeign lets whoever asks for it see what is dropped; most of it is of other networks.
+func (in *Ingress) tellForeign(message string, f *messages.Frame, attributes ...slog.Attr) {
+	if ctx := context.Background(); in.cfg.Log.Enabled(ctx, slog.LevelDebug) {
+		in.cfg.Log.LogAttrs(ctx, slog.LevelDebug, message, append(attributes, slog.String("gateway_id", f.Rx[0].GatewayID))...)
+	}
 }
 
 func (in *Ingress) deliver(id messages.DeviceID, m *DeliverFrame) {

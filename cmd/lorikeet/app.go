@@ -130,7 +130,7 @@ func (s *server) startDevices(ctx context.Context) error {
 	}
 	quiet := demoted{s.log.With("component", "actors").Handler()}
 	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(quiet) }))
-	ingress := actors.IngressConfig{Registry: s.registry, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now}
+	ingress := actors.IngressConfig{Registry: s.registry, Metrics: metrics, MaxInFlight: s.cfg.Radio.MaxInFlight, Clock: time.Now, Log: s.log.With("component", "ingress")}
 	if s.clustered != nil {
 		ingress.Node, ingress.LookAgain = s.clustered.name, 50*time.Millisecond
 		// A frame waits while the store elects a leader or is away for a moment; the device's next one waits behind it.

@@ -40,6 +40,9 @@ type radioGateway struct {
 
 const roundTripWindow = 16
 
+// silence is how long after the last PULL_DATA the next one is news to the operator.
+const silence = 10 * time.Minute
+
 // concentrator relates the counter of a radio gateway to the clock of the server.
 type concentrator struct {
 	tmst  uint32
@@ -94,7 +97,7 @@ func (g *radioGateway) pushed(from netip.Addr, version uint8, now time.Time) (ow
 
 // pulled takes the source of a PULL_DATA as the way downlinks go. It refuses another IP address while the present one was
 // heard of less than block ago: there is no authentication, so otherwise anyone who knows the EUI could take the downlinks.
-// The port may change at any time, as it does behind NAT. first is true when a row of refusals begins.
+// The port may change at any time, as it does behind NAT. first is true when a row of refusals begins, or of others after silence.
 func (g *radioGateway) pulled(from netip.AddrPort, version uint8, now time.Time, block time.Duration) (ok, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,8 +106,9 @@ func (g *radioGateway) pulled(from netip.AddrPort, version uint8, now time.Time,
 		g.refusedAt = now
 		return false, first
 	}
+	first = now.Sub(g.lastPull) > silence
 	g.pullAddr, g.version, g.lastPull = from, version, now
-	return true, false
+	return true, first
 }
 
 // path gives the address downlinks go to, unless the last PULL_DATA is older than expiry.

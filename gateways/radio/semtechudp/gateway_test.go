@@ -1,7 +1,9 @@
 package semtechudp
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -90,5 +92,24 @@ func TestClockOfTheServerGoesBack(t *testing.T) {
 	b.heard(5_000_000, home)
 	if got := b.table.get(gateway).schedulable(6_000_000, 0, noon.Add(-time.Hour)); got != messages.TxOK {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestLogTellsOnceThatARadioGatewayIsThere(t *testing.T) {
+	var log bytes.Buffer
+	b := newBench(t, func(c *Config) { c.AutoRegister, c.Log = true, slog.New(slog.NewTextHandler(&log, nil)) })
+	stranger := messages.EUI64{0xAA, 0x55, 0x5A, 0, 0, 0, 2, 2}
+	for _, c := range []struct {
+		eui   messages.EUI64
+		after time.Duration
+		lines int
+	}{{gateway, 0, 1}, {gateway, 9 * time.Minute, 1}, {stranger, 0, 1}, {gateway, 11 * time.Minute, 2}} {
+		b.now = b.now.Add(c.after)
+		if _, ok := b.receive(packet(2, 1, pullData, c.eui, ""), home, b.now); !ok {
+			t.Fatalf("%s: no PULL_ACK", c.eui)
+		}
+		if got := strings.Count(log.String(), `msg="radio gateway is connected" gateway_id=gateway-1 gateway_eui=`+gateway.String()); got != c.lines || strings.Count(log.String(), "\n") != got {
+			t.Errorf("%s after %s: %d lines, want %d:\n%s", c.eui, c.after, got, c.lines, log.String())
+		}
 	}
 }

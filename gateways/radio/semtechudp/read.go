@@ -106,6 +106,9 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 			}
 			return reply, false
 		}
+		if first {
+			s.tellConnected(h.eui, from)
+		}
 		if s.cfg.Suspended() {
 			return reply, false
 		}
@@ -115,6 +118,13 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 	own := gw.pushed(from.Addr(), h.version, now)
 	s.enqueue(job{gw: gw, id: id, location: location, body: body, at: now, own: own})
 	return ack(h), !s.cfg.Suspended()
+}
+
+// tellConnected logs that the downlink path of a radio gateway is there. One that is not registered has its line when it is: EUIs can be made up.
+func (s *Server) tellConnected(eui messages.EUI64, from netip.AddrPort) {
+	if id, _, known := s.cfg.Registry.RadioGateway(eui); known {
+		s.cfg.Log.Info("radio gateway is connected", "gateway_id", id, "gateway_eui", eui, "address", from.String())
+	}
 }
 
 // admit says which radio gateway eui is, or why its datagram is dropped.
@@ -280,7 +290,9 @@ func (s *Server) register(ctx context.Context) {
 			return
 		case gw := <-s.registrations:
 			if err := s.cfg.Registry.Register(ctx, gw.eui); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("new radio gateway not registered; trying again when it sends", "gateway_eui", gw.eui, "error", err)
+				s.cfg.Log.Warn("new radio gateway not registered; trying again when it sends", "gateway_eui", gw.eui, "err", err)
+			} else if err == nil {
+				s.cfg.Log.Info("radio gateway is registered on first sight", "gateway_eui", gw.eui)
 			}
 		}
 	}
