@@ -199,11 +199,15 @@ func (s *server) publicURL() string {
 	if s.cfg.HTTP.PublicURL != "" {
 		return s.cfg.HTTP.PublicURL
 	}
-	_, port, err := net.SplitHostPort(s.cfg.HTTP.Listen)
-	if err != nil || port == "0" {
-		port = "1885"
+	scheme, listen, preset := "http://", s.cfg.HTTP.Listen, "1885"
+	if address := s.cfg.HTTP.tlsListen(); address != "" {
+		scheme, listen, preset = "https://", address, "8885"
 	}
-	return "http://localhost:" + port
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		port = preset
+	}
+	return scheme + "localhost:" + port
 }
 
 // Close stops the parts: doors that take in first, then what works on it, then what carries it on, the store last. Commits that were begun end,

@@ -74,7 +74,34 @@ type LogConfig struct {
 
 type HTTPConfig struct {
 	Listen    string `yaml:"listen" doc:"address of the REST API, host:port; port 0 takes any free one"`
-	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: http://localhost and the port"`
+	ListenTLS string `yaml:"tls_listen" doc:"address of the REST API over TLS, in use with tls_cert"`
+	TLSCert   string `yaml:"tls_cert" doc:"certificate chain (PEM); read again when the file changes"`
+	TLSKey    string `yaml:"tls_key" doc:"its key (PEM)"`
+	PublicURL string `yaml:"public_url" doc:"how webhooks reach this server to push downlinks; empty: localhost and the port, of TLS if there is a certificate"`
+}
+
+// tlsListen is the address for TLS; "" without a certificate.
+func (c *HTTPConfig) tlsListen() string {
+	if c.TLSCert == "" {
+		return ""
+	}
+	return c.ListenTLS
+}
+
+func (c *HTTPConfig) validate() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("http.tls_cert, tls_key: give both, or none")
+	}
+	if _, _, err := net.SplitHostPort(c.ListenTLS); err != nil && c.tlsListen() != "" {
+		bad("http.tls_listen %q: use host:port or :port", c.ListenTLS)
+	}
+	if c.PublicURL != "" {
+		if u, err := url.Parse(c.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.PublicURL)
+		}
+	}
+	return errs
 }
 
 type APIConfig struct {
@@ -155,7 +182,7 @@ func DefaultConfig() Config {
 	return Config{
 		Data: "lorikeet-data", NetID: "000000", KEKs: KEKs{},
 		Log:      LogConfig{Level: "info", Format: "text"},
-		HTTP:     HTTPConfig{Listen: ":1885"},
+		HTTP:     HTTPConfig{Listen: ":1885", ListenTLS: ":8885"},
 		API:      APIConfig{Input: "strict"},
 		MQTT:     defaultMQTT(),
 		UDP:      UDPConfig{Listen: ":1700", AutoRegister: true},
@@ -199,11 +226,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs, c.MQTT.validate()...)
-	if c.HTTP.PublicURL != "" {
-		if u, err := url.Parse(c.HTTP.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			bad("http.public_url %q: use a URL such as https://lorikeet.example.com", c.HTTP.PublicURL)
-		}
-	}
+	errs = append(errs, c.HTTP.validate()...)
 	errs = append(errs, c.API.validate()...)
 	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
 		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)

@@ -74,6 +74,8 @@ func TestValidationSaysWhatToChange(t *testing.T) {
 		"log.level":            func(c *Config) { c.Log.Level = "loud" },
 		"http.listen":          func(c *Config) { c.HTTP.Listen = "1885" },
 		"public_url":           func(c *Config) { c.HTTP.PublicURL = "example.com" },
+		"http.tls_cert":        func(c *Config) { c.HTTP.TLSCert = "server.crt" },
+		"http.tls_listen":      func(c *Config) { c.HTTP.TLSCert, c.HTTP.TLSKey, c.HTTP.ListenTLS = "server.crt", "server.key", "8885" },
 		"deduplication_window": func(c *Config) { c.Radio.DeduplicationWindow = time.Minute },
 		"retention":            func(c *Config) { c.Store.Retention = 0 },
 		"key_encryption_key":   func(c *Config) { c.Cluster.URL = "nats://a:4222" },

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"lorikeet/actors"
+	"lorikeet/gateways"
 	"lorikeet/gateways/broker"
 	"lorikeet/gateways/mqttclient"
 	"lorikeet/gateways/natsclient"
@@ -98,7 +99,7 @@ func (s *server) startREST() (err error) {
 	}
 	mqtt, mqttTLS := s.publicMQTT()
 	cfg, err := s.completeREST(rest.Config{
-		Listen: s.cfg.HTTP.Listen, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
+		Listen: s.cfg.HTTP.Listen, ListenTLS: s.cfg.HTTP.tlsListen(), TLS: gateways.TLSFiles{Cert: s.cfg.HTTP.TLSCert, Key: s.cfg.HTTP.TLSKey}, PublicURL: s.publicURL(), MQTTAddress: mqtt, MQTTTLSAddress: mqttTLS, Version: buildVersion(),
 		Registry: s.registry, Devices: s.devices, Formatters: s.scripts, DeviceRepository: s.deviceRepository(), History: s.store, Fleet: fleet{s.registry, devices{s.devices}},
 		CheckWebhook: s.connector.sender.Check, CheckPubSub: checkPubSub, IntegrationHealth: s.integrationHealth, Templates: templates, Deliveries: deliveries{s}, DownlinksFromProto: pb.DownlinksFromProto,
 		GatewayStats: s.gatewayStats, DeleteApplicationData: s.deleteApplicationData,

@@ -137,6 +137,9 @@ func startProfile(path string) (stop func(), err error) {
 // announce tells a person where the parts listen.
 func (s *server) announce(w io.Writer) {
 	fmt.Fprintf(w, "Lorikeet is ready: REST %s", s.rest.Addr())
+	if address := s.rest.TLSAddr(); address != "" {
+		fmt.Fprintf(w, ", REST over TLS %s", address)
+	}
 	if s.broker != nil {
 		for _, door := range []struct{ name, address string }{
 			{"MQTT", s.broker.Addr()}, {"MQTT over TLS", s.broker.TLSAddr()}, {"MQTT over WebSocket", s.broker.WebSocketAddr(false)}, {"MQTT over WebSocket with TLS", s.broker.WebSocketAddr(true)},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"lorikeet/gateways"
 	"lorikeet/gateways/broker"
 	"lorikeet/messages"
 )
@@ -80,7 +81,7 @@ func (s *server) brokerConfig() broker.Config {
 	}
 	return broker.Config{
 		Listen: c.Listen, ListenTLS: c.tlsListen(), ListenWebSocket: c.WebSocket, ListenWebSocketTLS: c.WebSocketTLS, WebSocketOrigins: split(c.WebSocketOrigins),
-		TLS: broker.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
+		TLS: gateways.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
 		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices,
 		Store: s.store, Node: node, MaxSessionExpiry: c.MaxSessionExpiry,
 		Log: s.log.With("component", "broker"), Registerer: s.metrics,

@@ -33,7 +33,7 @@ type Config struct {
 	ListenTLS          string // for MQTT over TLS, e.g. ":8883"
 	ListenWebSocket    string // for MQTT over WebSocket, on the path /mqtt
 	ListenWebSocketTLS string // the same over TLS
-	TLS                TLSFiles
+	TLS                gateways.TLSFiles
 	// WebSocketOrigins are the hosts whose pages may connect by WebSocket, beside the host itself: patterns such as "*.example.com", or "*" for all.
 	WebSocketOrigins []string
 	// MaxConnections in all, default 10000; half of them may come from one address.

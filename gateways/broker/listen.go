@@ -7,6 +7,8 @@ import (
 	"net"
 	"runtime/debug"
 	"time"
+
+	"lorikeet/gateways"
 )
 
 // door is one socket that clients come through.
@@ -22,9 +24,9 @@ func (s *Server) openDoors() (err error) {
 			s.closeDoors()
 		}
 	}()
-	var files *certificates
-	if s.cfg.TLS != (TLSFiles{}) {
-		if files, err = openCertificates(s.cfg.TLS, s.log); err != nil {
+	var files *gateways.Certificates
+	if s.cfg.TLS != (gateways.TLSFiles{}) {
+		if files, err = gateways.OpenCertificates("MQTT", s.cfg.TLS, s.log); err != nil {
 			return err
 		}
 	}
@@ -44,7 +46,7 @@ func (s *Server) openDoors() (err error) {
 		}
 		socket = &guardedListener{Listener: socket, server: s}
 		if d.tls {
-			socket = tls.NewListener(socket, files.config())
+			socket = tls.NewListener(socket, files.Config())
 		}
 		s.doors = append(s.doors, door{d.name, socket})
 		s.log.Info("MQTT is listening", "listener", d.name, "address", socket.Addr().String())

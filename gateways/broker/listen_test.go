@@ -22,6 +22,8 @@ import (
 	"github.com/coder/websocket"
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"lorikeet/gateways"
 )
 
 // authority signs certificates for tests.
@@ -70,14 +72,14 @@ func (a *authority) sign(t testing.TB, name string, ca bool) (*x509.Certificate,
 }
 
 // write makes a certificate and puts it into dir; it gives its serial number.
-func (a *authority) write(t testing.TB, dir, name string) (files TLSFiles, serial string) {
+func (a *authority) write(t testing.TB, dir, name string) (files gateways.TLSFiles, serial string) {
 	t.Helper()
 	cert, key := a.sign(t, name, false)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = TLSFiles{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key")}
+	files = gateways.TLSFiles{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key")}
 	for path, block := range map[string]*pem.Block{files.Cert: {Type: "CERTIFICATE", Bytes: cert.Raw}, files.Key: {Type: "PRIVATE KEY", Bytes: der}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
@@ -287,8 +289,8 @@ func TestRenewedCertificateIsTakenOver(t *testing.T) {
 	if err := os.WriteFile(cfg.TLS.Cert, []byte("half written"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	later := time.Now().Add(2 * checkFilesEvery)
-	for time.Now().Before(later) { // the former one stays while the new one can't be read
+	later := time.Now().Add(2 * time.Second) // more than they go without being looked at
+	for time.Now().Before(later) {           // the former one stays while the new one can't be read
 		if got := shown(); got != serial {
 			t.Fatalf("serial number %s, want %s", got, serial)
 		}
@@ -303,7 +305,7 @@ func TestRenewedCertificateIsTakenOver(t *testing.T) {
 
 func TestClientCertificateIsAskedFor(t *testing.T) {
 	t.Parallel()
-	var files TLSFiles
+	var files gateways.TLSFiles
 	var clients *authority
 	s, a := everyDoor(t, newWorld(), func(c *Config) {
 		clients = newAuthority(t)
@@ -331,8 +333,8 @@ func TestClientCertificateIsAskedFor(t *testing.T) {
 func TestBadCertificateIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Config){
-		"no file":      func(c *Config) { c.TLS = TLSFiles{Cert: "missing.crt", Key: "missing.key"} },
-		"no cert":      func(c *Config) { c.TLS = TLSFiles{} },
+		"no file":      func(c *Config) { c.TLS = gateways.TLSFiles{Cert: "missing.crt", Key: "missing.key"} },
+		"no cert":      func(c *Config) { c.TLS = gateways.TLSFiles{} },
 		"no client CA": func(c *Config) { c.TLS.ClientCA = "missing.crt" },
 		"no PEM":       func(c *Config) { c.TLS.ClientCA = c.TLS.Key },
 	} {

@@ -21,6 +21,7 @@ import (
 type PKI struct {
 	CA                    []byte      // PEM
 	ClientCert, ClientKey []byte      // PEM
+	ServerCert, ServerKey []byte      // PEM, of 127.0.0.1
 	Server                *tls.Config // of 127.0.0.1; demands a client certificate of CA
 }
 
@@ -42,7 +43,8 @@ func NewPKI(t testing.TB) PKI {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	serverKey, clientKey := newKey(t), newKey(t)
-	serverPair, err := tls.X509KeyPair(certPEM(sign(t, server, root, serverKey, rootKey)), keyPEM(t, serverKey))
+	serverCertPEM, serverKeyPEM := certPEM(sign(t, server, root, serverKey, rootKey)), keyPEM(t, serverKey)
+	serverPair, err := tls.X509KeyPair(serverCertPEM, serverKeyPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +52,7 @@ func NewPKI(t testing.TB) PKI {
 	pool.AppendCertsFromPEM(certPEM(rootDER))
 	return PKI{
 		CA: certPEM(rootDER), ClientCert: certPEM(sign(t, client, root, clientKey, rootKey)), ClientKey: keyPEM(t, clientKey),
+		ServerCert: serverCertPEM, ServerKey: serverKeyPEM,
 		Server: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{serverPair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert},
 	}
 }

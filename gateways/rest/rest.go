@@ -7,6 +7,7 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 
+	"lorikeet/gateways"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
@@ -39,6 +41,8 @@ const (
 // Config of a Server. Registry, Devices and Formatters are required; the rest may be left out.
 type Config struct {
 	Listen         string // host:port; port 0 takes any free one
+	ListenTLS      string // the same for HTTPS; "" for none
+	TLS            gateways.TLSFiles
 	PublicURL      string // how clients reach this server, without path
 	MQTTAddress    string // public host:port of the MQTT broker; "" if there is none
 	MQTTTLSAddress string // that for MQTT over TLS; "" if there is none
@@ -104,12 +108,12 @@ type Server struct {
 	closing    context.Context
 	endStreams context.CancelFunc
 
-	echo     *echo.Echo
-	http     *http.Server
-	listener net.Listener
-	served   chan struct{}
-	once     sync.Once
-	closeErr error
+	echo      *echo.Echo
+	http      *http.Server
+	listeners []net.Listener // the plain one, and that for TLS if there is one
+	served    sync.WaitGroup
+	once      sync.Once
+	closeErr  error
 }
 
 // Open listens and serves at once.
@@ -118,23 +122,51 @@ func Open(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for REST on %q: %w", cfg.Listen, err)
+	if err := s.listen(cfg); err != nil {
+		return nil, err
 	}
-	s.listener = netutil.LimitListener(listener, maxConnections)
 	s.http = &http.Server{
 		Handler: s.echo, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "REST is listening", slog.String("address", s.Addr()))
-	go func() {
-		defer close(s.served)
-		if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			s.log.LogAttrs(context.Background(), slog.LevelError, "REST stopped serving", slog.Any("err", err))
+	for i, listener := range s.listeners {
+		s.log.LogAttrs(context.Background(), slog.LevelInfo, "REST is listening", slog.String("address", listener.Addr().String()), slog.Bool("tls", i > 0))
+		s.served.Go(func() {
+			if err := s.http.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				s.log.LogAttrs(context.Background(), slog.LevelError, "REST stopped serving", slog.Any("err", err))
+			}
+		})
+	}
+	return s, nil
+}
+
+// listen opens the sockets, or none.
+func (s *Server) listen(cfg Config) (err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range s.listeners {
+				_ = l.Close()
+			}
 		}
 	}()
-	return s, nil
+	plain, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for REST on %q: %w", cfg.Listen, err)
+	}
+	s.listeners = append(s.listeners, netutil.LimitListener(plain, maxConnections))
+	if cfg.ListenTLS == "" {
+		return nil
+	}
+	certificates, err := gateways.OpenCertificates("HTTPS", cfg.TLS, s.log, "h2", "http/1.1")
+	if err != nil {
+		return err
+	}
+	secure, err := net.Listen("tcp", cfg.ListenTLS)
+	if err != nil {
+		return fmt.Errorf("listen for REST over TLS on %q: %w", cfg.ListenTLS, err)
+	}
+	s.listeners = append(s.listeners, tls.NewListener(netutil.LimitListener(secure, maxConnections), certificates.Config()))
+	return nil
 }
 
 func newServer(cfg Config) (*Server, error) {
@@ -144,7 +176,7 @@ func newServer(cfg Config) (*Server, error) {
 	setDefaults(&cfg)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("component", "rest"), metrics: newMetrics(cfg.Registerer), attempts: newAttempts(time.Now),
-		locks: locks{seed: maphash.MakeSeed()}, served: make(chan struct{}), heartbeat: eventHeartbeat,
+		locks: locks{seed: maphash.MakeSeed()}, heartbeat: eventHeartbeat,
 	}
 	s.closing, s.endStreams = context.WithCancel(context.Background())
 	s.echo = echo.New()
@@ -215,7 +247,15 @@ func setDefaults(cfg *Config) {
 }
 
 // Addr is the address that is listened on, host:port.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+func (s *Server) Addr() string { return s.listeners[0].Addr().String() }
+
+// TLSAddr is that for HTTPS; "" if there is none.
+func (s *Server) TLSAddr() string {
+	if len(s.listeners) < 2 {
+		return ""
+	}
+	return s.listeners[1].Addr().String()
+}
 
 // Close stops taking requests and waits for those that run, until ctx ends; then it breaks them off. It may be called again.
 func (s *Server) Close(ctx context.Context) error {
@@ -224,7 +264,7 @@ func (s *Server) Close(ctx context.Context) error {
 		if s.closeErr = s.http.Shutdown(ctx); s.closeErr != nil {
 			_ = s.http.Close()
 		}
-		<-s.served
+		s.served.Wait()
 	})
 	return s.closeErr
 }

@@ -2,13 +2,19 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"lorikeet/cmd/lorikeet/simulator"
+	"lorikeet/gateways"
+	"lorikeet/gateways/gatewaystest"
 	"lorikeet/messages"
 )
 
@@ -109,6 +115,50 @@ func TestCloseWaitsForRequests(t *testing.T) {
 	if _, err := client.Get("http://" + s.Addr() + "/readyz"); err == nil {
 		t.Error("the port is still open")
 	}
+}
+
+func TestTheSameIsServedOverTLS(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	pki, dir, cfg := gatewaystest.NewPKI(t), t.TempDir(), d.server.cfg
+	cfg.ListenTLS, cfg.TLS = "127.0.0.1:0", gateways.TLSFiles{Cert: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key")}
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "HTTPS certificate") {
+		t.Errorf("without a certificate: %v", err)
+	}
+	for path, content := range map[string][]byte{cfg.TLS.Cert: pki.ServerCert, cfg.TLS.Key: pki.ServerKey} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pki.CA)
+	for protocol, transport := range map[int]*http.Transport{
+		1: {DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}},
+		2: {ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool}},
+	} {
+		t.Cleanup(transport.CloseIdleConnections)
+		req, _ := http.NewRequest("GET", "https://"+s.TLSAddr()+prefix+"/applications", nil)
+		req.Header.Set("Authorization", "Bearer "+adminKey)
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != 200 || res.ProtoMajor != protocol {
+			t.Errorf("HTTP/%d: status %d over HTTP/%d", protocol, res.StatusCode, res.ProtoMajor)
+		}
+	}
+	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := plain.Get("http://" + s.Addr() + "/healthz")
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("the plain door: %v %v", res, err)
+	}
+	_ = res.Body.Close()
 }
 
 func TestOpenSaysWhatIsMissing(t *testing.T) {
