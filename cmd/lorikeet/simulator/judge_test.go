@@ -238,7 +238,7 @@ func TestRunIsJudged(t *testing.T) {
 		}
 	}
 	cfg := s.config()
-	cfg.Activation, cfg.Devices, cfg.Count, cfg.Confirmed, cfg.WebhookListen, cfg.Drain = ABP, 4, 40, 0.5, "127.0.0.1:0", time.Second
+	cfg.Activation, cfg.Devices, cfg.Count, cfg.Confirmed, cfg.WebhookListen, cfg.Drain = ABP, 4, 40, 0.5, "127.0.0.1:0", 15*time.Second
 	var accepted atomic.Int64
 	cfg.Accepted = func(string) { accepted.Add(1) }
 	marks := make(chan Mark, 1)

@@ -329,7 +329,7 @@ func TestRunReportsFaults(t *testing.T) {
 		}
 	})
 	cfg := s.config()
-	cfg.Activation, cfg.Devices, cfg.Count, cfg.Payload, cfg.Drain = ABP, 1, 10, "counter", 500*time.Millisecond
+	cfg.Activation, cfg.Devices, cfg.Count, cfg.Payload, cfg.Drain = ABP, 1, 10, "counter", 15*time.Second
 	r := runFor(t, cfg, io.Discard)
 	if r.EventsMissing != 1 || r.EventsDuplicate != 1 || r.FCntDownReused != 9 || r.Downlinks != 1 || len(r.Problems()) != 3 || r.FirstFault == "" {
 		t.Errorf("report %+v, problems %v", r, r.Problems())
