@@ -1,9 +1,11 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -263,6 +265,25 @@ func (m *Integrations) Status(ctx context.Context, key string) (status Integrati
 		return IntegrationStatus{}, false
 	}
 	return h.runner.statusNow(ctx), true
+}
+
+// Lags says how far the integrations of this node are behind, those that are furthest first, most of them at most. When ctx ends the rest is left out.
+func (m *Integrations) Lags(ctx context.Context, most int) []messages.IntegrationLag {
+	out := []messages.IntegrationLag{}
+	for _, r := range m.runners() {
+		r.mu.Lock()
+		state, cursor := r.status.State, r.status.Cursor
+		r.mu.Unlock()
+		lag, oldest := r.lagBehind(ctx, cursor)
+		if ctx.Err() != nil {
+			break
+		}
+		out = append(out, messages.IntegrationLag{Kind: r.cfg.Kind, ApplicationID: r.cfg.Application, ID: r.cfg.ID, State: string(state), Lag: lag, OldestAge: oldest.Seconds()})
+	}
+	slices.SortFunc(out, func(a, b messages.IntegrationLag) int {
+		return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.ApplicationID, b.ApplicationID), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
+	return out[:min(len(out), most)]
 }
 
 func (m *Integrations) runners() []*integrationRunner {

@@ -273,15 +273,20 @@ func (r *integrationRunner) statusNow(ctx context.Context) IntegrationStatus {
 		connection := (*c).Connection()
 		s.Connection = &connection
 	}
-	lag, err := r.log.CountLog(ctx, r.cfg.Application, s.Cursor, math.MaxUint64)
-	if err != nil || lag == 0 {
-		return s
-	}
-	s.Lag = lag
-	if entries, err := r.log.ReadLog(ctx, r.cfg.Application, s.Cursor, 1); err == nil && len(entries) > 0 {
-		s.OldestAge = max(r.all.Now().Sub(entries[0].Time), 0)
-	}
+	s.Lag, s.OldestAge = r.lagBehind(ctx, s.Cursor)
 	return s
+}
+
+// lagBehind is how many entries of the log follow a place, and how old the first of them is; zero if that can't be read.
+func (r *integrationRunner) lagBehind(ctx context.Context, cursor uint64) (lag uint64, oldest time.Duration) {
+	lag, err := r.log.CountLog(ctx, r.cfg.Application, cursor, math.MaxUint64)
+	if err != nil || lag == 0 {
+		return 0, 0
+	}
+	if entries, err := r.log.ReadLog(ctx, r.cfg.Application, cursor, 1); err == nil && len(entries) > 0 {
+		oldest = max(r.all.Now().Sub(entries[0].Time), 0)
+	}
+	return lag, oldest
 }
 
 // integrationErrorString bounds the text of an error for people.

@@ -31,4 +31,16 @@ type NodeStats struct {
 	FramesInFlight int64 `json:"frames_in_flight"`
 	RadioGateways  int   `json:"radio_gateways"` // whose downlinks go through it
 	Integrations   int   `json:"integrations"`   // that it runs
+
+	IntegrationLags []IntegrationLag `json:"integration_lags,omitempty"` // of those that are furthest behind, the furthest first
+}
+
+// IntegrationLag says how far an integration is behind the log.
+type IntegrationLag struct {
+	Kind          string  `json:"kind"` // webhook or pubsub
+	ApplicationID string  `json:"application_id"`
+	ID            string  `json:"id"`
+	State         string  `json:"state"` // see DeliveryStatus
+	Lag           uint64  `json:"lag"`   // entries of the log that are not settled, by estimate if they are many
+	OldestAge     float64 `json:"oldest_age_seconds"`
 }

@@ -72,6 +72,17 @@ func TestAnyNodeAnswersForAnIntegration(t *testing.T) {
 			t.Errorf("%s: %+v", n.name, st)
 		}
 		runs[status.Status.Node] = true
+		c.until("the overview shows how far it is behind, at the node that runs it", func() bool {
+			var overview messages.ClusterStatus
+			call(n, "GET", "/cluster", nil, &overview)
+			for _, m := range overview.Members {
+				if m.Figures != nil && len(m.Figures.IntegrationLags) == 1 {
+					l := m.Figures.IntegrationLags[0]
+					return m.Name == status.Status.Node && l.ID == "hook" && l.ApplicationID == app && l.State == "running" && l.Lag == 0
+				}
+			}
+			return false
+		})
 		var tries messages.AttemptPage
 		call(n, "GET", base+"/deliveries?outcome=failed", nil, &tries)
 		if tries.Total != 4 || tries.Node != status.Status.Node {

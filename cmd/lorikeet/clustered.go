@@ -276,7 +276,7 @@ func (s *server) nodeHandlers() map[string]node.Handler {
 			}
 			return json.Marshal(stats)
 		},
-		kindNodeStats: func(context.Context, string, []byte) ([]byte, error) { return json.Marshal(s.nodeStats()) },
+		kindNodeStats: func(ctx context.Context, _ string, _ []byte) ([]byte, error) { return json.Marshal(s.nodeStats(ctx)) },
 	}
 }
 
@@ -328,8 +328,16 @@ func (s *server) remoteGatewayStats(eui messages.EUI64) (v3.GatewayConnectionSta
 	return out, json.Unmarshal(body, &out) == nil
 }
 
-func (s *server) nodeStats() messages.NodeStats {
-	out := messages.NodeStats{DevicesAwake: s.router.Alive(), DevicesKnown: s.directory.Len(), FramesInFlight: s.ingress.InFlight(), Integrations: s.connector.count()}
+const (
+	lagsShown   = 100                    // of a node: those of the integrations that are furthest behind
+	lagPatience = 700 * time.Millisecond // less than who asks has
+)
+
+func (s *server) nodeStats(ctx context.Context) messages.NodeStats {
+	ctx, cancel := context.WithTimeout(ctx, lagPatience)
+	defer cancel()
+	out := messages.NodeStats{DevicesAwake: s.router.Alive(), DevicesKnown: s.directory.Len(), FramesInFlight: s.ingress.InFlight(), Integrations: s.connector.count(),
+		IntegrationLags: s.integrations.Lags(ctx, lagsShown)}
 	if s.clustered != nil {
 		out.RadioGateways = s.clustered.paths.here()
 	}
@@ -339,7 +347,7 @@ func (s *server) nodeStats() messages.NodeStats {
 // clusterStatus is what GET /api/v3/cluster shows.
 func (s *server) clusterStatus(ctx context.Context) messages.ClusterStatus {
 	if s.clustered == nil {
-		stats := s.nodeStats()
+		stats := s.nodeStats(ctx)
 		name, _ := os.Hostname()
 		return messages.ClusterStatus{Mode: "single", Node: name, Store: "badger", Members: []messages.ClusterMember{{Name: name, Version: buildVersion(), State: "alive", Since: s.startedAt, Figures: &stats}}}
 	}
@@ -370,7 +378,7 @@ func (s *server) clusterStatus(ctx context.Context) messages.ClusterStatus {
 
 func (c *clustered) statsOf(ctx context.Context, m node.Member, s *server) (stats messages.NodeStats, err error) {
 	if m.Self {
-		return s.nodeStats(), nil
+		return s.nodeStats(ctx), nil
 	}
 	body, err := c.node.AskNode(ctx, m.Name, kindNodeStats, nil)
 	if err == nil {
