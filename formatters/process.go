@@ -15,6 +15,8 @@ import (
 const (
 	startTimeout = 10 * time.Second // a machine under load may take long to start a process
 	maxKnown     = 4096
+
+	compileTime = raceFactor * 4 * time.Microsecond // of the processor, at most, for a byte of source; some ten times what it should take
 )
 
 // workerEnvironment tells a program that does not know what to do as a worker (a test binary, say) to refuse to start workers of its own.
@@ -101,10 +103,10 @@ var errDied = errors.New("the worker died")
 
 // call sends a request and waits for the answer. An error means that the process must be destroyed; death says what it died of.
 func (p *process) call(r *request, source string, wall time.Duration) (answer, error) {
-	p.begin(r.timeout, wall)
 	defer p.end()
 	for {
 		r.new, r.source = !p.known[r.id], source
+		p.begin(limits(r, wall))
 		p.frame = r.appendTo(p.frame)
 		if _, err := p.in.Write(p.frame); err != nil {
 			return answer{}, errDied
@@ -126,6 +128,16 @@ func (p *process) call(r *request, source string, wall time.Duration) (answer, e
 		}
 		delete(p.known, r.id) // it was dropped for others
 	}
+}
+
+// limits of a request's processor time and wall time. A script that is sent has to be compiled, which takes the longer the longer it is, and is done once in
+// a worker: that has a time of its own.
+func limits(r *request, wall time.Duration) (time.Duration, time.Duration) {
+	if !r.new {
+		return r.timeout, wall
+	}
+	compile := time.Duration(len(r.source)) * compileTime
+	return r.timeout + compile, wall + 5*compile
 }
 
 func (p *process) learn(id uint64) {

@@ -20,7 +20,7 @@ import (
 // Config of a Set. The zero value works.
 type Config struct {
 	Workers int           // processes that run scripts; 0: one per core, two at least
-	Timeout time.Duration // processor time of one call, compiling included; 0: 100 ms
+	Timeout time.Duration // processor time of one call; 0: 100 ms. Compiling, at a script's first call in a worker, has a time of its own
 	// Repository has the codecs of FORMATTER_REPOSITORY; nil: there are none.
 	Repository *repository.Repository
 	// Command starts a worker: a program and its arguments. It must call RunWorker with its standard input and output.

@@ -358,3 +358,19 @@ func FuzzJavaScript(f *testing.F) {
 		}
 	})
 }
+
+func TestLargeScriptIsCompiledOnItsOwnTime(t *testing.T) {
+	t.Parallel()
+	s := openSet(t, Config{Workers: 1})
+	var source strings.Builder
+	source.WriteString("function parameters() {\n")
+	for i := 0; source.Len() < messages.MaxFormatterSource-200; i++ {
+		fmt.Fprintf(&source, "	if (bytes[%d] > %d) { value['p%d'] = {a: bytes[%d] << 8 | bytes[%d + 1], b: [%d, 'x']}; }\n", i, i, i, i, i, i)
+	}
+	source.WriteString("}\nfunction decodeUplink(input) { return {data: {n: input.bytes.length}} }\n")
+	for range 2 {
+		if err := decode(t, s, source.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

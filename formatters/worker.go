@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"lorikeet/formatters/javascript"
@@ -21,6 +22,7 @@ import (
 const (
 	maxPrograms      = 256
 	maxProgramSource = 2 << 20
+	largeSource      = 64 << 10
 )
 
 // program is a compiled script.
@@ -103,9 +105,9 @@ func (w *worker) serve(in io.Reader, out io.Writer) error {
 }
 
 func (w *worker) answer(r *request) answer {
+	c := w.find(r) // not on the script's time, see limits
 	ctx := w.budget.begin(r.timeout)
 	defer w.budget.end()
-	c := w.find(r)
 	switch {
 	case c == nil:
 		return answer{status: statusUnknown}
@@ -199,6 +201,9 @@ func (w *worker) find(r *request) *cached {
 	}
 	c := &cached{id: r.id, size: len(r.source)}
 	c.program, c.err = compile(r.language, r.source)
+	if c.size > largeSource {
+		runtime.GC() // what is left of compiling is cleared away before the script's own time begins
+	}
 	w.programs[r.id] = w.recent.PushFront(c)
 	for w.size += c.size; w.recent.Len() > 1 && (w.size > maxProgramSource || w.recent.Len() > maxPrograms); {
 		last := w.recent.Remove(w.recent.Back()).(*cached)

@@ -14,7 +14,7 @@ const (
 	FormatterJavaScript FormatterKind = "FORMATTER_JAVASCRIPT"
 	FormatterLua        FormatterKind = "FORMATTER_LUA"
 	FormatterCayenneLPP FormatterKind = "FORMATTER_CAYENNELPP"
-	MaxFormatterSource                = 256 << 10 // bytes of a script
+	MaxFormatterSource                = 480 << 10 // bytes of a script; a record that is stored holds two
 	MaxFormatterOutput                = 256 << 10 // bytes of a result
 )
 

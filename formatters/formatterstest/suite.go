@@ -257,7 +257,7 @@ func testHostile(t *testing.T, s suite) {
 			took := time.Since(start)
 			wantError(t, err, "")
 			t.Logf("%s: %v", took.Round(time.Millisecond), err)
-			if took > 5*time.Second {
+			if took > time.Minute { // a machine under load is slow; a script that is not stopped runs for ever
 				t.Errorf("it took %s", took)
 			}
 			s.healthy(t, 215)

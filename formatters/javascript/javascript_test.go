@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -191,7 +192,7 @@ func TestCompileErrorNamesTheLine(t *testing.T) {
 		wantError(t, err, "formatter_compile", c.words)
 	}
 	_, err := Compile(strings.Repeat(" ", messages.MaxFormatterSource+1))
-	wantError(t, err, "formatter_compile", "at most 262144")
+	wantError(t, err, "formatter_compile", fmt.Sprintf("at most %d", messages.MaxFormatterSource))
 	_, err = mustCompile(t, "\nnone.x = 1\nfunction decodeUplink() {}").DecodeUplink(t.Context(), uplink(1))
 	wantError(t, err, "formatter_error", "ReferenceError", "line 2")
 }

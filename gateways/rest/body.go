@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxBody  = 1 << 20 // bytes; holds a device or link with two scripts of the largest size
+	maxBody  = 2 << 20 // bytes; holds a device or link with two scripts of the largest size
 	maxDepth = 100     // of nested objects and lists
 )
 
