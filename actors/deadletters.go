@@ -40,11 +40,7 @@ func newDeadLetters(all IntegrationsConfig, cfg IntegrationConfig) *deadLetters 
 	if all.Documents == nil {
 		return nil
 	}
-	kind := cfg.Kind
-	if kind != kindWebhook { // a pub/sub integration may change from NATS to MQTT
-		kind = "pubsub"
-	}
-	return &deadLetters{store: all.Documents, prefix: cfg.Application + "." + kind + "." + cfg.ID + ".", since: cfg.Created}
+	return &deadLetters{store: all.Documents, prefix: cfg.Application + "." + documentKind(cfg.Kind) + "." + cfg.ID + ".", since: cfg.Created}
 }
 
 // letter makes a dead letter of an event. Its id says where it stands in a list, and is the same whenever the event is given up, in any store.
@@ -194,23 +190,18 @@ func (r *integrationRunner) forgetDeadLetters() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	return eraseDeadLetters(ctx, r.dead.store, r.dead.prefix)
+	return eraseDocuments(ctx, r.dead.store, messages.KindDeadLetter, r.dead.prefix)
 }
 
-// ForgetDeadLetters is a part of the deletion of an application. It finds those too that were left when a node ended while it deleted an integration.
-func ForgetDeadLetters(ctx context.Context, store DocumentStore, applicationID string) error {
-	return eraseDeadLetters(ctx, store, applicationID+".")
-}
-
-func eraseDeadLetters(ctx context.Context, store DocumentStore, prefix string) error {
+func eraseDocuments(ctx context.Context, store DocumentStore, kind messages.Kind, prefix string) error {
 	for {
-		docs, err := store.ListDocuments(ctx, messages.KindDeadLetter, prefix, "", deadLetterWrite)
+		docs, err := store.ListDocuments(ctx, kind, prefix, "", deadLetterWrite)
 		if err != nil || len(docs) == 0 {
 			return err
 		}
 		writes := make([]messages.Write, len(docs))
 		for i, doc := range docs {
-			writes[i] = messages.Write{Kind: messages.KindDeadLetter, ID: doc.ID}
+			writes[i] = messages.Write{Kind: kind, ID: doc.ID}
 		}
 		if err := store.WriteDocuments(ctx, writes); err != nil {
 			return err

@@ -85,7 +85,7 @@ const (
 	IntegrationStopped  IntegrationState = "stopped"
 )
 
-// IntegrationStatus is a view of an integration at one moment. Counts are since this node began to run it.
+// IntegrationStatus is a view of an integration at one moment. Counts are since it was made.
 type IntegrationStatus struct {
 	State           IntegrationState
 	Cursor          uint64        // everything up to here is settled
@@ -115,7 +115,7 @@ type IntegrationsConfig struct {
 	// ReplicaPatience is how long the end of the log may seem to lie before a place that was reached, as when a replica is behind after an election.
 	// Only after that the log is taken to be older than the place, as after a restored backup. 0: at once.
 	ReplicaPatience time.Duration
-	// Documents keep dead letters; nil: they are only counted.
+	// Documents keep dead letters and what is remembered over restarts; nil: they are only counted, and nothing is.
 	Documents   DocumentStore
 	SaveEvery   time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
 	Now         func() time.Time // nil = time.Now

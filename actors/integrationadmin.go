@@ -34,7 +34,8 @@ func (m *Integrations) runner(key string) (*integrationRunner, error) {
 	return h.runner, nil
 }
 
-// Attempts gives the latest delivery tries of the integration of key, newest first. They are kept in memory, a few hundred of each; ErrNotHere.
+// Attempts gives the latest delivery tries of the integration of key, newest first. They are kept in memory, a few hundred of each, and the last 20 that failed also
+// over restarts; ErrNotHere.
 func (m *Integrations) Attempts(key string, q messages.AttemptQuery) (messages.AttemptPage, error) {
 	r, err := m.runner(key)
 	if err != nil {

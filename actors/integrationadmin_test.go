@@ -473,7 +473,7 @@ func TestDeadLettersOfADeletedApplicationAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := ForgetDeadLetters(t.Context(), docs, "app"); err != nil {
+	if err := ForgetDeliveries(t.Context(), docs, "app"); err != nil {
 		t.Fatal(err)
 	}
 	left, err := docs.ListDocuments(t.Context(), messages.KindDeadLetter, "", "", 10)

@@ -13,7 +13,7 @@ const (
 	maxAttemptError    = 512 // bytes
 )
 
-// integrationMemory is what a node remembers of an integration while it runs it, over changes of its configuration.
+// integrationMemory is what a node has in mind of an integration while it runs it, over changes of its configuration.
 type integrationMemory struct {
 	poke chan struct{} // there is something in redrive
 
@@ -22,6 +22,7 @@ type integrationMemory struct {
 	delivered, failed, dead, lost uint64
 	redrive                       []messages.DeadLetter // wait to be taken
 	kept                          int                   // dead letters in the store; -1: not counted yet
+	recalled                      bool                  // what is remembered of former nodes and processes is in here
 }
 
 func newIntegrationMemory() *integrationMemory {

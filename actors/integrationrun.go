@@ -37,6 +37,10 @@ type integrationRun struct {
 	fresh       int                   // of them, so many were none before
 	arrived     []messages.DeadLetter // dead letters that were delivered after all
 	noteAgain   time.Time             // when to try again to note them
+
+	changed      bool // there is something to remember
+	historyAt    time.Time
+	savedHealthy bool // so it was when it was noted last
 }
 
 // maxUnnoted is how many dead letters may wait for the store before nothing more is delivered.
@@ -47,7 +51,10 @@ func (r *integrationRunner) serve(integration Integration, cursor *uint64) (err 
 	ctx, cancel := context.WithCancel(r.ctx)
 	s := &integrationRun{
 		integrationRunner: r, integration: integration, queue: newIntegrationQueue(r.limits, *cursor), ctx: ctx, more: true, saved: *cursor,
-		results: make(chan integrationResult, r.limits.Concurrency),
+		results: make(chan integrationResult, r.limits.Concurrency), changed: !r.recalled, savedHealthy: true,
+	}
+	if r.recalled {
+		s.savedHealthy = s.healthy()
 	}
 	if b, ok := integration.(BatchIntegration); ok {
 		s.batch = b
@@ -69,6 +76,7 @@ func (r *integrationRunner) serve(integration Integration, cursor *uint64) (err 
 	for {
 		if s.step(); s.stopped && s.queue.busy == 0 {
 			s.saveCursor(true)
+			s.saveHistory(true)
 			return nil
 		}
 		timer.Reset(max(s.wake.Sub(r.all.Now()), 0))
@@ -92,6 +100,7 @@ func (s *integrationRun) step() {
 		}
 	}
 	s.saveCursor(false)
+	s.saveHistory(false)
 	s.publish()
 }
 
@@ -150,6 +159,7 @@ func (s *integrationRun) lose(n uint64) {
 	s.logger.Warn("events left the log before they were delivered: deliver sooner or keep them longer", "at_least", n)
 	s.metrics.lost.WithLabelValues(s.cfg.Kind, s.cfg.Application, s.cfg.ID).Add(float64(n))
 	s.memory.lose(n)
+	s.changed = true
 }
 
 // dispatch starts every delivery that the queue gives.
@@ -248,6 +258,7 @@ func (s *integrationRun) settle(res integrationResult) {
 		s.failed(res, attempts, outcome, now)
 	}
 	s.memory.remember(attempts)
+	s.changed = true
 	if s.queue.open != wasOpen {
 		s.logger.Warn("circuit changed", "open", s.queue.open, "error", integrationErrorString(res.err))
 	}

@@ -86,6 +86,7 @@ type integrationRunner struct {
 	ctx       context.Context // of deliveries and reads
 	cancel    context.CancelFunc
 	forget    atomic.Bool // delete the cursor at the end
+	recalled  bool        // the status is that of the former process or node, and remembered
 
 	mu     sync.Mutex
 	status IntegrationStatus
@@ -131,6 +132,9 @@ func (r *integrationRunner) run() {
 		if err := r.forgetDeadLetters(); err != nil {
 			r.logger.Warn("dead letters of a deleted integration are left, and shown to nobody", "error", err)
 		}
+		if err := r.forgetHistory(); err != nil {
+			r.logger.Warn("what was delivered of a deleted integration is left, and shown to nobody", "error", err)
+		}
 		r.metrics.remove(r.cfg)
 	}
 }
@@ -138,7 +142,7 @@ func (r *integrationRunner) run() {
 // serveUntilStopped survives a panic below it: it begins again at the last saved place.
 func (r *integrationRunner) serveUntilStopped() {
 	cursor, err := r.place()
-	if err != nil {
+	if err != nil || !r.recall() {
 		return
 	}
 	integration, err := r.buildSafely()

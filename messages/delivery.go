@@ -9,7 +9,8 @@ type IntegrationRef struct {
 	ID            string `json:"id"`
 }
 
-// DeliveryStatus is what an integration is doing at one moment. Counts are since the start of the node that runs it.
+// DeliveryStatus is what an integration is doing at one moment. Counts are since it was made; a crash of the node that
+// runs it may forget those of the last 30 s.
 type DeliveryStatus struct {
 	State           string           `json:"state"` // starting, running, paused, open, invalid or stopped
 	Node            string           `json:"node,omitempty"`

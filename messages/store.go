@@ -71,12 +71,13 @@ const (
 	KindMQTTSession  Kind = "mqtt"       // id application.session: a session of the embedded MQTT broker that outlives its connection
 	KindServer       Kind = "server"     // what the server keeps for itself
 	KindDeadLetter   Kind = "dead"       // id application.kind.integration.letter; an event that an integration has given up
+	KindDelivery     Kind = "delivery"   // id application.kind.integration; what an integration has delivered, and what failed last
 )
 
 // Kinds lists all kinds.
 var Kinds = [...]Kind{
 	KindApplication, KindDevice, KindDeviceEUI, KindLink, KindActivation, KindWebhook, KindPubSub, KindAPIKey, KindRadioGateway, KindGatewayEUI,
-	KindMQTTSession, KindServer, KindDeadLetter,
+	KindMQTTSession, KindServer, KindDeadLetter, KindDelivery,
 }
 
 // Document is one registry record. Value is opaque to the store, which seals it at rest.

@@ -158,5 +158,5 @@ func (s *server) nodeName() string {
 
 // deleteApplicationData forgets what integrations have kept of an application beside its registry documents.
 func (s *server) deleteApplicationData(ctx context.Context, applicationID string) error {
-	return errors.Join(s.store.DeleteApplication(ctx, applicationID), actors.ForgetDeadLetters(ctx, s.store, applicationID))
+	return errors.Join(s.store.DeleteApplication(ctx, applicationID), actors.ForgetDeliveries(ctx, s.store, applicationID))
 }

@@ -161,7 +161,7 @@ func (r *Registry) apply(docs ...messages.Document) []messages.Change {
 			r.log.LogAttrs(context.Background(), slog.LevelError, "damaged document ignored", slog.String("kind", string(doc.Kind)), slog.String("id", doc.ID))
 		}
 		switch doc.Kind {
-		case messages.KindDeviceEUI, messages.KindGatewayEUI, messages.KindServer, messages.KindDeadLetter: // nothing that people configure
+		case messages.KindDeviceEUI, messages.KindGatewayEUI, messages.KindServer, messages.KindDeadLetter, messages.KindDelivery: // nothing that people configure
 		default:
 			changes = append(changes, messages.Change{Kind: doc.Kind, ID: doc.ID, Deleted: doc.Value == nil})
 		}
