@@ -49,6 +49,7 @@ type server struct {
 	integrations *actors.Integrations
 	connector    *connector
 	broker       *broker.Server
+	logins       loginWatchers
 	stopCleaning func()
 	retentions   *retentions
 	udp          *semtechudp.Server

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"lorikeet/gateways"
@@ -82,9 +83,38 @@ func (s *server) brokerConfig() broker.Config {
 	return broker.Config{
 		Listen: c.Listen, ListenTLS: c.tlsListen(), ListenWebSocket: c.WebSocket, ListenWebSocketTLS: c.WebSocketTLS, WebSocketOrigins: split(c.WebSocketOrigins),
 		TLS: gateways.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
-		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, Downlinks: s.devices,
+		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, LoginRefused: s.logins.tell, Downlinks: s.devices,
 		Store: s.store, Node: node, MaxSessionExpiry: c.MaxSessionExpiry,
 		Log: s.log.With("component", "broker"), Registerer: s.metrics,
+	}
+}
+
+// loginWatchers are told of MQTT clients that could not log in. The zero value is ready.
+type loginWatchers struct {
+	mu       sync.Mutex
+	watchers map[*func(application string, reason error)]struct{}
+}
+
+// watch calls fn, which does not block, until cancel.
+func (w *loginWatchers) watch(fn func(application string, reason error)) (cancel func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.watchers == nil {
+		w.watchers = map[*func(string, error)]struct{}{}
+	}
+	w.watchers[&fn] = struct{}{}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.watchers, &fn)
+	}
+}
+
+func (w *loginWatchers) tell(application string, reason error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for fn := range w.watchers {
+		(*fn)(application, reason)
 	}
 }
 

@@ -45,9 +45,12 @@ type Config struct {
 	// KeyRights says what an API key, named by its id, may do in an application; messages.ErrNotFound if it is gone. It is asked for sessions whose
 	// client is away.
 	KeyRights func(ctx context.Context, application, keyID string) (messages.Access, error)
-	Downlinks gateways.Downlinks
-	Input     v3.Input // how wrong downlinks are taken
-	Store     Store
+	// LoginRefused is told of each client of an existing application that may not log in, unless its address had too many refusals already. It must not
+	// block. Nil: nobody is.
+	LoginRefused func(application string, reason error)
+	Downlinks    gateways.Downlinks
+	Input        v3.Input // how wrong downlinks are taken
+	Store        Store
 	// Node is the name of this server among those that share Store; empty if there are no others.
 	Node string
 	// MaxSessionExpiry is how long a session is kept for its client at most, default 30 days.
@@ -72,6 +75,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MaxSessionExpiry == 0 {
 		c.MaxSessionExpiry = 30 * 24 * time.Hour
+	}
+	if c.LoginRefused == nil {
+		c.LoginRefused = func(string, error) {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -14,6 +14,7 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/google/go-cmp/cmp"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/goleak"
 
 	"lorikeet/messages"
@@ -338,6 +339,39 @@ func TestWrongCredentialsAreRefused(t *testing.T) {
 	}
 	for _, user := range []string{"app1", "app1@ttn", "app1@my-tenant", "app2"} {
 		connect(t, s, "c", user, "admin")
+	}
+}
+
+func TestRefusedLoginIsAnnouncedToTheApplication(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	cfg := w.config()
+	told := make(chan string, 100)
+	cfg.LoginRefused = func(app string, reason error) { told <- app + ": " + reason.Error() }
+	s := start(t, cfg)
+	try := func(user, key string, change ...func(*packets.Packet)) {
+		c := dial(t, s)
+		c.version = 4
+		c.send(t, connectPacket(4, "me", user, key, change...))
+		if ack := c.expect(t, packets.Connack); ack.ReasonCode == 0 {
+			t.Errorf("%s is let in with the key %s", user, key)
+		}
+	}
+	try("app3", "all") // there is no such application
+	try("app1", "unavailable")
+	try("app1@ttn", "secret")
+	try("app1", "none")
+	try("app1", "read", func(pk *packets.Packet) {
+		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "v3/app1/devices/dev1/down/push", []byte(push)
+	})
+	for _, want := range []string{"unknown API key", "RIGHT_APPLICATION_TRAFFIC_READ or", "a last will"} {
+		got := <-told
+		if !strings.HasPrefix(got, `app1: MQTT client "me" from 127.0.0.1: `) || !strings.Contains(got, want) || strings.Contains(got, "secret") {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	}
+	if len(told) > 0 {
+		t.Errorf("told %q too", <-told)
 	}
 }
 

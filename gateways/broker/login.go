@@ -50,14 +50,17 @@ func (s *Server) login(c *client, cl *mqtt.Client, pk packets.Packet) packets.Co
 			return s.refuse(c, "unavailable", packets.ErrServerUnavailable)
 		case err != nil:
 			s.attempts.failed(c.guest.host, asked)
+			s.announce(c, asked, app, err)
 			return s.refuse(c, "credentials", packets.ErrBadUsernameOrPassword)
 		case !read && !write:
+			s.announce(c, asked, app, errNoRights)
 			return s.refuse(c, "rights", packets.ErrBadUsernameOrPassword)
 		}
 		s.attempts.succeeded(c.guest.host, asked)
 		c.canRead.Store(read)
 		c.canWrite.Store(write)
 		if code := s.takeWill(c, cl, asked.username); code != packets.CodeSuccess {
+			s.announce(c, asked, app, errWill)
 			return s.refuse(c, "will", code)
 		}
 		s.describe(c, cl, pk, app)
@@ -78,6 +81,21 @@ func (s *Server) refuse(c *client, reason string, code packets.Code) packets.Cod
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	s.log.Debug("MQTT login refused", "reason", reason, "remote", c.guest.host)
 	return code
+}
+
+var (
+	errNoRights = messages.Errorf(messages.CodeForbidden, "insufficient_application_rights", "the API key needs %s or %s", messages.RightApplicationTrafficRead,
+		messages.RightApplicationTrafficDownWrite)
+	errWill = messages.Errorf(messages.CodeForbidden, "will_not_allowed",
+		"a last will is a downlink request: use the topic v3/{application}/devices/{device_id}/down/push, with your user name for {application}, and an API key with %s",
+		messages.RightApplicationTrafficDownWrite)
+)
+
+// announce tells those who watch the application that a client could not log in. Who may not know whether an application exists learns nothing by it.
+func (s *Server) announce(c *client, asked credentials, app string, reason error) {
+	if s.cfg.ApplicationExists(app) {
+		s.cfg.LoginRefused(app, messages.Errorf(messages.CodeOf(reason), "mqtt_connect", "MQTT client %q from %s: %w", shown(asked.clientID), c.guest.host, reason))
+	}
 }
 
 // rights asks what an API key may do now.

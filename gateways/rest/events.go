@@ -181,6 +181,15 @@ func (s *Server) eventOf(ctx context.Context, n notice) eventBody {
 	return out
 }
 
+// loginEvent says that an MQTT client of an application could not log in.
+func (s *Server) loginEvent(app string, reason error) eventBody {
+	return eventBody{
+		Name: "as.mqtt.connect.fail", Time: time.Now().UTC(), Identifiers: []eventEntityIDs{{ApplicationIDs: &v3.ApplicationIDs{ApplicationID: app}}},
+		Data: typed(typeError, asJSON(v3.DetailsOf(namespace, reason))), Origin: s.cfg.Origin,
+		Visibility: &rightsBody{[]messages.Right{messages.RightApplicationTrafficRead}}, UniqueID: newRequestID(""),
+	}
+}
+
 // asJSON encodes what can always be encoded.
 func asJSON(v any) []byte {
 	raw, _ := json.Marshal(v)

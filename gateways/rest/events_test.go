@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,6 +214,46 @@ func TestEventsNeedTheRights(t *testing.T) {
 	d.publish("app1", "attic", 2, `"join_accept":{}`)
 	traffic.wants("as.up.data.forward attic", "as.up.join.forward attic")
 	devices.wants("as.end_device.update cellar")
+}
+
+func TestFailedLoginsAreEventsOfTheApplication(t *testing.T) {
+	t.Parallel()
+	d := newFleetDoor(t)
+	var watchers sync.Map
+	d.server.cfg.WatchLogins = func(fn func(string, error)) func() {
+		watchers.Store(&fn, fn)
+		return func() { watchers.Delete(&fn) }
+	}
+	tell := func(app string) {
+		watchers.Range(func(_, fn any) bool {
+			fn.(func(string, error))(app, messages.Errorf(messages.CodeUnauthenticated, "mqtt_connect", "MQTT client %q from 192.0.2.1: unknown API key", "c"))
+			return true
+		})
+	}
+	server := serve(t, d)
+	const app1 = `{"identifiers":[{"application_ids":{"application_id":"app1"}}]}`
+	mine := d.listen(t, server, app1)
+	device := d.listen(t, server, `{"identifiers":[{"device_ids":{"device_id":"attic","application_ids":{"application_id":"app1"}}}]}`)
+	blind := d.with(d.keyFor("app1", messages.RightApplicationInfo)).listen(t, server, app1)
+	for _, e := range []*events{mine, device, blind} {
+		e.wants("events.stream.start")
+	}
+	tell("app2")
+	tell("app1")
+	got := mine.next()
+	if got.Name != "as.mqtt.connect.fail" || got.Identifiers[0].ApplicationIDs.ApplicationID != "app1" || !strings.Contains(string(got.Data), `ErrorDetails","namespace"`) || !strings.Contains(string(got.Data), "192.0.2.1") {
+		t.Errorf("got %+v %s", got, got.Data)
+	}
+	d.publish("app1", "attic", 1, uplinkJSON)
+	device.wants("as.up.data.forward attic")
+	d.do("PUT", "/applications/app1", `{"application":{"name":"new"}}`).is(200)
+	blind.wants("application.update")
+	for range 10 * loginBuffer { // a crowd of strangers cuts nobody off
+		tell("app1")
+	}
+	for got.Name != "as.up.data.forward" {
+		got = mine.next()
+	}
 }
 
 func TestAStreamEndsWithItsKeyOrTheServer(t *testing.T) {

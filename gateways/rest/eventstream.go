@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	maxStreams       = 256              // at one time
-	maxIdentifiers   = 100              // of one stream
+	maxStreams       = 256 // at one time
+	maxIdentifiers   = 100 // of one stream
+	loginBuffer      = 64
 	noticeBuffer     = 256              // changes that a client may be behind; one that is further behind is cut off
 	eventWriteTime   = 10 * time.Second // a client that reads nothing for so long is cut off
 	eventHeartbeat   = 15 * time.Second
@@ -55,6 +56,7 @@ type stream struct {
 	wanted   nameFilter
 	subjects map[string]subject
 	notices  chan notice
+	logins   chan eventBody   // that failed
 	live     chan []eventBody // of the logs
 }
 
@@ -64,7 +66,7 @@ func (s *Server) streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), live: make(chan []eventBody)}
+	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), logins: make(chan eventBody, loginBuffer), live: make(chan []eventBody)}
 	if st.wanted, err = newNameFilter(req.Names); err != nil {
 		return err
 	}
@@ -141,6 +143,7 @@ func (st *stream) run(req eventsRequest) error {
 	stop := context.AfterFunc(s.closing, func() { cancel(s.closing.Err()) })
 	defer stop()
 	defer s.cfg.Watch(func(change messages.Change) { st.note(change, cancel) })()
+	defer s.cfg.WatchLogins(st.noteLogin)()
 	ends, logs, err := st.openLogs(ctx)
 	if err != nil {
 		return err
@@ -181,6 +184,17 @@ func (st *stream) note(change messages.Change, cancel context.CancelCauseFunc) {
 	case st.notices <- n:
 	default:
 		cancel(errSlow)
+	}
+}
+
+// noteLogin hands over that an MQTT client could not log in. Strangers can make these, so they cost nobody the stream: what is too much is left out.
+func (st *stream) noteLogin(app string, reason error) {
+	if !st.subjects[app].whole {
+		return
+	}
+	select {
+	case st.logins <- st.server.loginEvent(app, reason):
+	default:
 	}
 }
 
@@ -314,6 +328,10 @@ func (st *stream) forward(ctx context.Context) error {
 			err = st.send(events)
 		case n := <-st.notices:
 			err = st.sendNotice(ctx, n)
+		case event := <-st.logins:
+			if st.wanted.wants(event.Name) && st.call.access.Can(event.Identifiers[0].ApplicationIDs.ApplicationID, messages.RightApplicationTrafficRead) {
+				err = st.send([]eventBody{event})
+			}
 		case <-beat.C:
 			if err = st.recheck(ctx); err == nil {
 				err = st.beat()

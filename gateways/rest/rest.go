@@ -81,7 +81,9 @@ type Config struct {
 	// is called. Origin names this node in events.
 	EventLog EventLog
 	Watch    func(fn func(messages.Change)) (cancel func())
-	Origin   string
+	// WatchLogins tells it of MQTT clients of this node that could not log in, in the same way.
+	WatchLogins func(fn func(application string, reason error)) (cancel func())
+	Origin      string
 	// DevAddrs gives the addresses of a device's sessions, from memory.
 	DevAddrs func(messages.DeviceID) []messages.DevAddr
 	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
@@ -227,6 +229,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.Watch == nil {
 		cfg.Watch = func(func(messages.Change)) func() { return func() {} }
+	}
+	if cfg.WatchLogins == nil {
+		cfg.WatchLogins = func(func(string, error)) func() { return func() {} }
 	}
 	if cfg.DevAddrs == nil {
 		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
