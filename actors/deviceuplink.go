@@ -16,6 +16,7 @@ const cooldown = time.Second
 type collection struct {
 	number   uint64
 	join     bool
+	opened   device.Opened // unless it is a join-request
 	copies   []messages.Frame
 	settle   []func()     // of the copies
 	decoded  chan decoded // nil if there is nothing to decode
@@ -55,6 +56,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			d.drop(m, err)
 			return
 		}
+		c.opened = opened
 		if opened.Application() && !opened.Repetition && !d.profile.SkipCrypto && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
 			c.decoded = d.startDecoding(d.decodeInput(opened, &m.Frame))
 		}
@@ -110,8 +112,6 @@ func (d *Device) closeWindow(number uint64) {
 	}
 	c := d.collecting[i]
 	d.collecting = slices.Delete(d.collecting, i, i+1)
-	c.closedAt = d.cfg.Clock()
-	d.decided = c
 	defer func() {
 		if d.moved {
 			d.deliverAgain(c)
@@ -119,6 +119,11 @@ func (d *Device) closeWindow(number uint64) {
 		}
 		c.settled()
 	}()
+	if d.closeEarlier(c); d.moved {
+		return
+	}
+	c.closedAt = d.cfg.Clock()
+	d.decided = c
 	if err := d.ready(); err != nil { // the settings may have changed since the first copy came
 		d.refused(err)
 		return
@@ -145,6 +150,20 @@ func (d *Device) closeWindow(number uint64) {
 	}
 	d.cfg.Metrics.uplink("accepted")
 	d.cfg.Metrics.Latency.Observe(d.cfg.Clock().Sub(c.copies[0].ReceivedAt).Seconds())
+}
+
+// closeEarlier decides about the uplinks that came before c and are still being collected: after c their counters would be behind. A radio gateway that was
+// cut off hands in several at once.
+func (d *Device) closeEarlier(c *collection) {
+	for _, other := range slices.Clone(d.collecting) {
+		if !c.join && !other.join && other.before(c) && !d.moved {
+			d.closeWindow(other.number)
+		}
+	}
+}
+
+func (c *collection) before(other *collection) bool {
+	return c.opened.Before(other.opened) || !other.opened.Before(c.opened) && c.number < other.number
 }
 
 // settled tells the senders of all copies that they need not keep them.
