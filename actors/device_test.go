@@ -310,6 +310,34 @@ func TestWindowClosesWhenAllWhoUsuallyHearHaveReported(t *testing.T) {
 	})
 }
 
+// A radio gateway that was cut off hands in at once what it has kept, in any order, while other copies are awaited.
+func TestUplinksThatComeTogetherAreTakenInTheirOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		for n, order := range [][]uint32{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}} {
+			first := uint32(4 * n)
+			r.hear(phy(first, 2, false), 1, 1000*first, 868100000)
+			r.hear(phy(first, 2, false), 2, 1000*first, 868100000) // so that both are awaited
+			r.settle()
+			for _, i := range order {
+				r.hear(phy(first+i, 2, false), 1, 1000*(first+i), 868100000)
+			}
+			if n == 2 { // the newest is complete before the others
+				r.hear(phy(first+3, 2, false), 2, 1000*(first+3), 868100000)
+			}
+			r.settle()
+		}
+		log := r.log()
+		if len(log) != 12 {
+			t.Errorf("%d events of 12 uplinks", len(log))
+		}
+		for i, up := range log {
+			if got := int(up.UplinkMessage.FCnt); got != i {
+				t.Errorf("event %d has FCnt %d", i, got)
+			}
+		}
+	})
+}
+
 func TestConfirmedUplinkIsAcknowledgedAndRepetitionsToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		f := phy(1, 2, true)

@@ -18,6 +18,7 @@ const cooldown = time.Second
 type collection struct {
 	number   uint64
 	join     bool
+	opened   device.Opened // unless it is a join-request
 	copies   []messages.Frame
 	settle   []func()     // of the copies
 	decoded  chan decoded // nil if there is nothing to decode
@@ -57,6 +58,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			d.drop(m, err)
 			return
 		}
+		c.opened = opened
 		if opened.Application() && !opened.Repetition && !d.profile.SkipCrypto && d.decoder.Kind != "" && d.decoder.Kind != messages.FormatterNone {
 			c.decoded = d.startDecoding(d.decodeInput(opened, &m.Frame))
 		}
@@ -112,8 +114,6 @@ func (d *Device) closeWindow(number uint64) {
 	}
 	c := d.collecting[i]
 	d.collecting = slices.Delete(d.collecting, i, i+1)
-	c.closedAt = d.cfg.Clock()
-	d.decided = c
 	defer func() {
 		if d.moved {
 			d.deliverAgain(c)
@@ -121,6 +121,11 @@ func (d *Device) closeWindow(number uint64) {
 		}
 		c.settled()
 	}()
+	if d.closeEarlier(c); d.moved {
+		return
+	}
+	c.closedAt = d.cfg.Clock()
+	d.decided = c
 	if err := d.ready(); err != nil { // the settings may have changed since the first copy came
 		d.refused(err)
 		return
@@ -156,6 +161,20 @@ func (d *Device) tellAccepted(copies int, took time.Duration) {
 		d.log.LogAttrs(ctx, slog.LevelDebug, "uplink is accepted", slog.Any("dev_addr", d.state.Session.DevAddr), slog.Uint64("f_cnt_up", uint64(d.state.Session.LastFCntUp)),
 			slog.Int("copies", copies), slog.Duration("took", took))
 	}
+}
+
+// closeEarlier decides about the uplinks that came before c and are still being collected: after c their counters would be behind. A radio gateway that was
+// cut off hands in several at once.
+func (d *Device) closeEarlier(c *collection) {
+	for _, other := range slices.Clone(d.collecting) {
+		if !c.join && !other.join && other.before(c) && !d.moved {
+			d.closeWindow(other.number)
+		}
+	}
+}
+
+func (c *collection) before(other *collection) bool {
+	return c.opened.Before(other.opened) || !other.opened.Before(c.opened) && c.number < other.number
 }
 
 // settled tells the senders of all copies that they need not keep them.

@@ -26,8 +26,8 @@ type candidate struct {
 	messages.SessionEntry
 }
 
-// maxCandidates bounds the MICs that are computed for one frame.
-const maxCandidates = 64
+// maxCandidates bounds the sessions whose MIC is computed for one frame: about a millisecond. Vendors ship thousands of ABP devices with one DevAddr.
+const maxCandidates = 1000
 
 // NewDirectory gives an empty directory.
 func NewDirectory() *Directory {
@@ -107,27 +107,15 @@ func (d *Directory) DevAddrs(id messages.DeviceID) []messages.DevAddr {
 // put adds c, in place of the device's other entries under this address if replace is set.
 func (s *shard) put(c candidate, replace bool) {
 	list := s.byAddr[c.DevAddr]
-	if replace {
-		for i := range list {
-			if list[i].device == c.device {
-				if len(list) == 1 || !hasOther(list, c.device, i) {
-					list[i] = c
-					return
-				}
-			}
+	same := func(o candidate) bool { return o.device == c.device }
+	if i := slices.IndexFunc(list, same); replace && i >= 0 {
+		if !slices.ContainsFunc(list[i+1:], same) {
+			list[i] = c
+			return
 		}
 		list = without(list, c.device)
 	}
 	s.byAddr[c.DevAddr] = append(list, c)
-}
-
-func hasOther(list []candidate, id messages.DeviceID, not int) bool {
-	for i := range list {
-		if i != not && list[i].device == id {
-			return true
-		}
-	}
-	return false
 }
 
 func without(list []candidate, id messages.DeviceID) []candidate {
@@ -156,6 +144,7 @@ const (
 	BadMIC                // a device has it, but did not make this frame
 	Replayed              // it did, but with a counter that is behind
 	Found
+	Crowded // more devices have this DevAddr than can be checked
 )
 
 // Find gives the device that made an uplink. The MIC is checked with the one counter value that the 16 bits on air stand for
@@ -169,17 +158,31 @@ func (d *Directory) Find(data frame.Data, phy []byte) (messages.DeviceID, Match)
 	if len(list) == 0 {
 		return messages.DeviceID{}, Unknown
 	}
-	outcome := BadMIC
-	for i := range min(len(list), maxCandidates) {
-		c := &list[i]
-		switch c.match(data, phy) {
-		case Found:
-			return c.device, Found
-		case Replayed:
-			outcome = Replayed
+	outcome, checked := BadMIC, 0
+	for _, soon := range [...]bool{true, false} {
+		for i := range list {
+			c := &list[i]
+			if c.expects(data.FCnt16) != soon {
+				continue
+			}
+			if checked++; checked > maxCandidates {
+				return messages.DeviceID{}, Crowded
+			}
+			switch c.match(data, phy) {
+			case Found:
+				return c.device, Found
+			case Replayed:
+				outcome = Replayed
+			}
 		}
 	}
 	return messages.DeviceID{}, outcome
+}
+
+// expects says whether fCnt16 follows closely on the last uplink, as it nearly always does.
+func (c *candidate) expects(fCnt16 uint16) bool {
+	const closely = 64
+	return !c.HasFCntUp || fCnt16-uint16(c.LastFCntUp) <= closely
 }
 
 func (c *candidate) match(data frame.Data, phy []byte) Match {
@@ -203,7 +206,7 @@ func (c *candidate) match(data frame.Data, phy []byte) Match {
 // Lookup is Find with the outcome in words, for counters.
 func (d *Directory) Lookup(data frame.Data, phy []byte) (messages.DeviceID, string, bool) {
 	id, m := d.Find(data, phy)
-	return id, [...]string{"unknown_dev_addr", "mic", "f_cnt_replayed", "found"}[m], m == Found
+	return id, [...]string{"unknown_dev_addr", "mic", "f_cnt_replayed", "found", "dev_addr_crowded"}[m], m == Found
 }
 
 // sessionsOf gives what the directory has of a device.

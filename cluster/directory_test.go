@@ -56,6 +56,24 @@ func TestDirectoryFindsByAddressAndMIC(t *testing.T) {
 	}
 }
 
+// Some vendors give all their ABP devices one address.
+func TestManyDevicesShareAnAddress(t *testing.T) {
+	d := NewDirectory()
+	addr, none := messages.DevAddr{1, 2, 3, 4}, messages.DeviceID{}
+	key := func(i int) messages.Key { return messages.Key{byte(i), byte(i >> 8)} }
+	for i := range 1500 {
+		d.Set(device(i), messages.SessionEntry{DevAddr: addr, NwkSKey: key(i), LastFCntUp: uint32(100 * i), HasFCntUp: true})
+		if i == maxCandidates-1 {
+			d.wants(t, key(maxCandidates), addr, 0, none, BadMIC)
+		}
+	}
+	for i := 0; i < 1500; i += 100 {
+		d.wants(t, key(i), addr, uint32(100*i)+1, device(i), Found)
+	}
+	d.wants(t, key(2), addr, 20_200, device(2), Found) // not soon, but among those that are looked at
+	d.wants(t, key(2000), addr, 0, none, Crowded)
+}
+
 func TestDirectoryFollowsSessions(t *testing.T) {
 	d := NewDirectory()
 	old := messages.SessionEntry{DevAddr: messages.DevAddr{1}, NwkSKey: messages.Key{1}}

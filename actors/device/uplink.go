@@ -25,6 +25,17 @@ type Opened struct {
 // Application says whether the payload is for the application rather than MAC commands or nothing.
 func (o Opened) Application() bool { return o.Data.HasFPort && o.Data.FPort != 0 }
 
+// Before says whether the counters tell that the device sent o before other, both opened in the same state.
+func (o Opened) Before(other Opened) bool {
+	switch {
+	case o.pending != other.pending:
+		return other.pending
+	case o.reset || other.reset:
+		return false
+	}
+	return o.FCnt < other.FCnt
+}
+
 // Open finds the session of an uplink and decrypts it, so that decoding can start before all copies are in. It refuses what Decide would refuse.
 func Open(s State, p *Profile, phy []byte) (Opened, error) {
 	d, err := frame.ParseData(phy)
