@@ -397,11 +397,6 @@ func (s *batchSink) take() (requests [][]uint64) {
 	return
 }
 func (s *batchSink) buildBatch() (Integration, error) { return s, nil }
-func (s *batchSink) set(f func([]messages.LogEntry) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.answer = f
-}
 func (s *batchSink) DeliverBatch(_ context.Context, entries []messages.LogEntry) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

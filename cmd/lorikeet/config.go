@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"reflect"
@@ -221,7 +220,7 @@ func (c *Config) Validate() error {
 		if addr == "" && name != "http.listen" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
+		if !goodAddress(addr) {
 			bad("%s %q: use host:port or :port", name, addr)
 		}
 	}
@@ -274,7 +273,7 @@ func (c *Config) validateCluster() (errs []error) {
 		bad("cluster.url %q: use nats://host:4222, or embedded", c.Cluster.URL)
 	}
 	for name, addr := range addresses {
-		if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+		if addr != "" && !goodAddress(addr) {
 			bad("%s %q: use host:port or :port", name, addr)
 		}
 	}
@@ -306,9 +305,6 @@ func parseNetID(s string) (id [3]byte, err error) {
 	return id, nil
 }
 
-// unknownField is how the YAML library says it.
-var unknownField = regexp.MustCompile(`field (\S+) not found in type main\.\w+`)
-
 // readFile takes over what the file says. An unknown key is an error that names the line.
 func (c *Config) readFile(path string) error {
 	b, err := os.ReadFile(path)
@@ -318,7 +314,7 @@ func (c *Config) readFile(path string) error {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %s", path, unknownField.ReplaceAllString(err.Error(), `unknown key "$1"; run "lorikeet config" for all keys`))
+		return fmt.Errorf("%s: %s", path, c.explainYAML(err))
 	}
 	return nil
 }
@@ -327,11 +323,7 @@ func (c *Config) readFile(path string) error {
 func (c *Config) readEnv(lookup func(string) (string, bool)) error {
 	var errs []error
 	c.each(func(path string, _ string, field reflect.Value) {
-		names := []string{"LORIKEET_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))}
-		if short, ok := strings.CutSuffix(names[0], "_LISTEN"); ok {
-			names = append(names, short)
-		}
-		for _, name := range names {
+		for _, name := range variables(path) {
 			if text, ok := lookup(name); ok {
 				if err := setField(field, text); err != nil {
 					errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
@@ -349,7 +341,7 @@ func setField(field reflect.Value, text string) error {
 		return nil
 	}
 	if err := yaml.Unmarshal([]byte(text), field.Addr().Interface()); err != nil {
-		return fmt.Errorf("want a %s", strings.TrimPrefix(field.Type().String(), "time."))
+		return fmt.Errorf("use %s", wanted(field.Type().String()))
 	}
 	return nil
 }
@@ -397,7 +389,7 @@ func (c *Config) Write(w io.Writer) error {
 		if e != nil {
 			err = e
 		}
-		_, e = fmt.Fprintf(w, "%s# %s; environment: LORIKEET_%s\n%s%s: %s", indent, doc, strings.ToUpper(strings.ReplaceAll(path, ".", "_")), indent, key, value)
+		_, e = fmt.Fprintf(w, "%s# %s; environment: %s\n%s%s: %s", indent, doc, variables(path)[0], indent, key, value)
 		if e != nil {
 			err = e
 		}

@@ -51,18 +51,21 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 
 func TestMistakesInTheFileAreNamed(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown key":     {"udp:\n  listne: \":1700\"\n", "line 2"},
-		"wrong type":      {"udp:\n  auto_register: perhaps\n", "line 2"},
+		"unknown key":     {"udp:\n  listne: \":1700\"\n", `line 2: unknown key "listne"; did you mean udp.listen?`},
+		"wrong section":   {"retention: 24h\n", `line 1: unknown key "retention"; did you mean store.retention?`},
+		"nothing like it": {"colour_of_the_lamp: red\n", `line 1: unknown key "colour_of_the_lamp"; run`},
+		"wrong type":      {"udp:\n  auto_register: perhaps\n", "line 2: the value `perhaps` is of the wrong type: use true or false"},
 		"not YAML":        {"udp: [", "line"},
-		"no duration":     {"store:\n  retention: long\n", "line 2"},
-		"unknown section": {"upd: {}\n", "upd"},
+		"no duration":     {"store:\n  retention: long\n", "line 2: the value `long` is of the wrong type: use a duration such as 200ms, 30s or 24h"},
+		"list for a text": {"admin_key: [hush]\n", "line 1: the value is of the wrong type: use a text"},
+		"unknown section": {"upd: {}\n", `did you mean udp?`},
 	} {
 		path := filepath.Join(t.TempDir(), "bad.yaml")
 		if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cfg := DefaultConfig()
-		if err := cfg.readFile(path); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := cfg.readFile(path); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
 	}
@@ -73,6 +76,7 @@ func TestValidationSaysWhatToChange(t *testing.T) {
 		"net_id":               func(c *Config) { c.NetID = "13" },
 		"log.level":            func(c *Config) { c.Log.Level = "loud" },
 		"http.listen":          func(c *Config) { c.HTTP.Listen = "1885" },
+		"udp.listen":           func(c *Config) { c.UDP.Listen = ":170000" },
 		"public_url":           func(c *Config) { c.HTTP.PublicURL = "example.com" },
 		"http.tls_cert":        func(c *Config) { c.HTTP.TLSCert = "server.crt" },
 		"http.tls_listen":      func(c *Config) { c.HTTP.TLSCert, c.HTTP.TLSKey, c.HTTP.ListenTLS = "server.crt", "server.key", "8885" },
@@ -114,5 +118,18 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	env["LORIKEET_STORE_RETENTION"] = "soon"
 	if err := c.readEnv(lookup); err == nil || !strings.Contains(err.Error(), "LORIKEET_STORE_RETENTION") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestMisspelledVariablesAreNamed(t *testing.T) {
+	t.Parallel()
+	c := DefaultConfig()
+	got := c.unknownVariables([]string{
+		"LORIKEET_STORE_RETENTOIN=hush", "LORIKEET_WORD=", "PATH=/bin", "LORIKEET_HTTP=:80", "LORIKEET_HTTP_LISTEN=:80", "LORIKEET_API_KEY=k", "LORIKEET_CLUSTER_NODE=a",
+		// of a Kubernetes service named lorikeet
+		"LORIKEET_SERVICE_HOST=10.0.0.1", "LORIKEET_SERVICE_PORT=1885", "LORIKEET_SERVICE_PORT_HTTP=1885", "LORIKEET_PORT=tcp://10.0.0.1:1885", "LORIKEET_PORT_1700_UDP_ADDR=10.0.0.1",
+	})
+	if diff := cmp.Diff([][2]string{{"LORIKEET_STORE_RETENTOIN", "LORIKEET_STORE_RETENTION"}, {"LORIKEET_WORD", ""}}, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -56,7 +56,7 @@ func (s *server) startBroker(context.Context) (err error) {
 		return err
 	}
 	s.broker, err = broker.Open(cfg)
-	return err
+	return listenHint(err, "mqtt", "mqtt.listen, mqtt.tls_listen or mqtt.websocket")
 }
 
 // registryChanged is called after each write of the registry and must not block.
@@ -109,7 +109,7 @@ func (s *server) startREST() (err error) {
 		return err
 	}
 	s.rest, err = rest.Open(cfg)
-	return err
+	return listenHint(err, "http", "http.listen")
 }
 
 var (
@@ -207,7 +207,7 @@ func (s *server) startUDP(ctx context.Context) error {
 	}
 	s.udp = udp // before the first frame can ask for an answer
 	if err := udp.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("radio gateways: %w", err)
+		return listenHint(fmt.Errorf("radio gateways: %w", err), "udp", "udp.listen")
 	}
 	return nil
 }

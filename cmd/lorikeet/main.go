@@ -33,6 +33,8 @@ type cli struct {
 	Device      deviceCommand      `cmd:"" help:"List, show, import, export and delete devices of a server."`
 	Config      configCommand      `cmd:"" help:"Print the effective configuration, each key with what it means."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 // configFlags are shared by all commands that read the configuration. Flags win over the environment, which wins over the file.
@@ -89,6 +91,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	defer stopProfile()
 	log := newLogger(cfg.Log, os.Stderr)
+	for _, v := range cfg.unknownVariables(os.Environ()) {
+		log.Warn("environment variable is not known and has no effect", "name", v[0], "perhaps", v[1])
+	}
 	log.Info("starting", "version", buildVersion(), "data", cfg.Data)
 	s, err := startServer(ctx, cfg, log, os.Stdout)
 	if err != nil {
@@ -164,6 +169,13 @@ func (c *configCommand) Run() error {
 	if err != nil {
 		return err
 	}
+	for _, v := range cfg.unknownVariables(os.Environ()) {
+		fmt.Fprintf(os.Stderr, "lorikeet: environment variable %s is not known and has no effect", v[0])
+		if v[1] != "" {
+			fmt.Fprintf(os.Stderr, "; did you mean %s?", v[1])
+		}
+		fmt.Fprintln(os.Stderr)
+	}
 	return cfg.Write(os.Stdout)
 }
 
@@ -196,8 +208,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "help" {
+		os.Args = append(append(os.Args[:1:1], os.Args[2:]...), "--help")
+	}
 	k := kong.Parse(&cli{}, kong.Name("lorikeet"), kong.Description("A LoRaWAN server in one binary."), kong.UsageOnError(),
-		kong.BindTo(ctx, (*context.Context)(nil)))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": "lorikeet " + buildVersion()})
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "lorikeet: "+strings.TrimSpace(err.Error()))
 		stop()

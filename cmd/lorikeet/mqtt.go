@@ -53,7 +53,7 @@ func (c *MQTTConfig) validate() (errs []error) {
 		{"listen", c.Listen}, {"tls_listen", c.ListenTLS}, {"websocket", c.WebSocket}, {"websocket_tls", c.WebSocketTLS},
 		{"public_address", c.PublicAddress}, {"public_tls_address", c.PublicTLSAddress},
 	} {
-		if _, _, err := net.SplitHostPort(a.addr); err != nil && a.addr != "" {
+		if a.addr != "" && !goodAddress(a.addr) {
 			bad("mqtt.%s %q: use host:port or :port", a.name, a.addr)
 		}
 	}

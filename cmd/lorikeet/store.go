@@ -33,7 +33,7 @@ type store interface {
 
 func (s *server) openStore(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("data folder: %w", err)
+		return fmt.Errorf("data folder: %w: name one that can be made or written to with --data", err)
 	}
 	kek, err := s.kek()
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 
 // fakeDeliveries remembers what it was asked.
 type fakeDeliveries struct {
-	noDeliveries
 	mu    sync.Mutex
 	asked []any
 	found int

@@ -210,8 +210,9 @@ func newNameFilter(names []string) (f nameFilter, err error) {
 	}
 	f.names = map[string]bool{}
 	for _, name := range names {
-		pattern, ok := strings.CutPrefix(name, "/")
-		if pattern, ok = strings.CutSuffix(pattern, "/"); !ok || !strings.HasPrefix(name, "/") {
+		rest, begins := strings.CutPrefix(name, "/")
+		pattern, ends := strings.CutSuffix(rest, "/")
+		if !begins || !ends {
 			f.names[name] = true
 			continue
 		}

@@ -55,8 +55,9 @@ func conditions[T any](query url.Values, fields map[string]textOf[T], attributes
 		})
 	}
 	for name, values := range query {
-		key, ok := strings.CutPrefix(name, "attributes_contain[")
-		if key, ok = strings.CutSuffix(key, "]"); !ok || !strings.HasPrefix(name, "attributes_contain[") {
+		rest, begins := strings.CutPrefix(name, "attributes_contain[")
+		key, ends := strings.CutSuffix(rest, "]")
+		if !begins || !ends {
 			continue
 		}
 		for _, part := range values {

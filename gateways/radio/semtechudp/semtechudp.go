@@ -167,7 +167,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	conn, err := net.ListenUDP("udp", addr)
 	if err != nil {
-		return fmt.Errorf("semtechudp: %w; is another packet forwarder or server on this port?", err)
+		return fmt.Errorf("semtechudp: %w", err)
 	}
 	if err := conn.SetReadBuffer(s.cfg.ReadBuffer); err != nil {
 		s.cfg.Log.Warn("Semtech UDP receive buffer not set", "error", err)
