@@ -23,7 +23,16 @@ type vendorsIndex struct {
 }
 
 type modelsIndex struct {
-	EndDevices []string `yaml:"endDevices"`
+	EndDevices []string                 `yaml:"endDevices"`
+	ProfileIDs map[string]vendorProfile `yaml:"profileIDs"`
+}
+
+// bandID of a region of the layout; a region that is not known stands for itself.
+func bandID(region string) string {
+	if band, ok := regions[region]; ok {
+		return band
+	}
+	return region
 }
 
 // Brands are the vendors of the index that are no drafts, in its order.
@@ -71,18 +80,23 @@ func (r *Repository) Models(brandID string) ([]v3.EndDeviceModel, error) {
 }
 
 func (r *Repository) modelIDs(brandID string) ([]string, error) {
+	index, err := r.modelsIndex(brandID)
+	return index.EndDevices, err
+}
+
+func (r *Repository) modelsIndex(brandID string) (modelsIndex, error) {
 	name, err := inVendor(brandID, "index.yaml")
 	if err != nil {
-		return nil, err
+		return modelsIndex{}, err
 	}
 	index, err := document[modelsIndex](r, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noBrand(brandID)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return modelsIndex{}, noBrand(brandID)
+	case err != nil:
+		return modelsIndex{}, broken(err)
 	}
-	if err != nil {
-		return nil, broken(err)
-	}
-	return index.EndDevices, nil
+	return index, nil
 }
 
 func (r *Repository) readable(brandID string, ids []string) []v3.EndDeviceModel {
@@ -122,11 +136,7 @@ func finished(brandID, modelID string, m v3.EndDeviceModel) v3.EndDeviceModel {
 	for i, version := range m.FirmwareVersions {
 		profiles := make(map[string]v3.ModelProfile, len(version.Profiles))
 		for region, p := range version.Profiles {
-			band, ok := regions[region]
-			if !ok {
-				band = region
-			}
-			profiles[band] = p
+			profiles[bandID(region)] = p
 		}
 		m.FirmwareVersions[i].Profiles = profiles
 	}

@@ -167,8 +167,8 @@ func TestTemplate(t *testing.T) {
 			`"supports_class_c":true,"supports_join":true,"version_ids":{"brand_id":"alder","model_id":"room-sensor","hardware_version":"any","firmware_version":"1.0","band_id":"EU_863_870"}},` +
 			`"field_mask":{"paths":["version_ids","supports_join","supports_class_b","supports_class_c","lorawan_version","lorawan_phy_version","formatters",` +
 			`"mac_settings.class_c_timeout","mac_settings.supports_32_bit_f_cnt"]}}`},
-		{versions("alder", "room-sensor", "1.0", "US_902_928"), `"mac_settings":{"factory_preset_frequencies":["903900000","904100000"],"ping_slot_periodicity":{"value":"PING_EVERY_32S"},` +
-			`"rx1_data_rate_offset":{"value":0},"rx1_delay":{"value":1},"rx2_data_rate_index":{"value":8},"rx2_frequency":"923300000"}`},
+		{versions("alder", "room-sensor", "1.0", "US_902_928"), `"mac_settings":{"factory_preset_frequencies":["903900000","904100000"],"ping_slot_periodicity":"PING_EVERY_32S",` +
+			`"rx1_data_rate_offset":0,"rx1_delay":1,"rx2_data_rate_index":8,"rx2_frequency":"923300000"}`},
 		{versions("birch", "water-meter", "", "EU_863_870"), `"lorawan_version":"MAC_V1_0_3"`}, // the profile is another vendor's
 	} {
 		got, err := r.Template(*c.ids)
@@ -186,6 +186,34 @@ func TestTemplate(t *testing.T) {
 	wantName(t, "no profile", err, "profile_not_found")
 	_, err = r.Template(*versions("cedar", "thief", "1", "EU_863_870"))
 	wantName(t, "a profile of another vendor by path", err, "repository_file")
+}
+
+// The vendor is named by its number at the LoRa Alliance, its profile by one of its own.
+func TestTemplateOfAVendorProfile(t *testing.T) {
+	t.Parallel()
+	r := open(t)
+	for _, c := range []struct {
+		what, want      string
+		vendor, profile uint32
+	}{
+		{"a version that the index names", `"lorawan_version":"MAC_V1_0_4"`, 9001, 42},
+		{"its ids", `"version_ids":{"brand_id":"alder","model_id":"room-sensor","hardware_version":"1.0","firmware_version":"1.0","band_id":"US_902_928"}`, 9001, 42},
+		{"a profile that the index names", `"lorawan_phy_version":"RP002_V1_0_1","lorawan_version":"MAC_V1_0_4"`, 9001, 43},
+		{"a profile with the number, of two firmwares", `"version_ids":{"brand_id":"alder","model_id":"room-sensor","band_id":"EU_863_870"}`, 9001, 1},
+	} {
+		got, err := r.VendorTemplate(c.vendor, c.profile)
+		if err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		text, err := json.Marshal(got)
+		if err != nil || !strings.Contains(string(text), c.want) {
+			t.Errorf("%s: got %s, %v\nwant %s", c.what, text, err, c.want)
+		}
+	}
+	for what, ids := range map[string][2]uint32{"no vendor": {9002, 1}, "vendors without a number": {0, 1}, "no profile": {9001, 99}, "profiles without a number": {9001, 0}} {
+		_, err := r.VendorTemplate(ids[0], ids[1])
+		wantName(t, what, err, "end_device_profile_not_found")
+	}
 }
 
 func TestMessageCodecHasExamples(t *testing.T) {

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 // profile is a <profile>.yaml. Frequencies are in MHz, times in seconds.
 type profile struct {
+	VendorProfileID           uint32    `yaml:"vendorProfileID"` // 0: none
 	SupportsClassB            bool      `yaml:"supportsClassB"`
 	ClassBTimeout             float64   `yaml:"classBTimeout"`
 	PingSlotPeriod            uint32    `yaml:"pingSlotPeriod"`
@@ -52,22 +54,28 @@ func (r *Repository) Template(ids messages.VersionIDs) (v3.EndDeviceTemplate, er
 			return v3.EndDeviceTemplate{}, messages.Invalid("no_version_identifiers", "model %s of %s has several profiles: name its firmware version and band", ids.ModelID, ids.BrandID)
 		}
 	}
-	vendor := ids.BrandID
-	if info.VendorID != "" {
-		vendor = info.VendorID
-	}
-	name, err := inVendor(vendor, info.ProfileID+".yaml")
+	p, err := r.profile(ids.BrandID, info)
 	if err != nil {
 		return v3.EndDeviceTemplate{}, err
 	}
-	p, err := document[profile](r, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return v3.EndDeviceTemplate{}, messages.NotFound("profile_not_found", "profile %.64q of %s not found in the device repository", info.ProfileID, vendor)
-	}
-	if err != nil {
-		return v3.EndDeviceTemplate{}, broken(err)
-	}
 	return p.template(ids, info.CodecID != "")
+}
+
+// profile reads the file that a model of a brand names.
+func (r *Repository) profile(brandID string, info v3.ModelProfile) (profile, error) {
+	vendor := cmp.Or(info.VendorID, brandID)
+	name, err := inVendor(vendor, info.ProfileID+".yaml")
+	if err != nil {
+		return profile{}, err
+	}
+	p, err := document[profile](r, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return profile{}, messages.NotFound("profile_not_found", "profile %.64q of %s not found in the device repository", info.ProfileID, vendor)
+	case err != nil:
+		return profile{}, broken(err)
+	}
+	return p, nil
 }
 
 func (p *profile) template(ids messages.VersionIDs, codec bool) (v3.EndDeviceTemplate, error) {
@@ -108,12 +116,9 @@ func (p *profile) macSettings() (out []setting) {
 			out = append(out, setting{name, value})
 		}
 	}
-	type value struct {
-		Value any `json:"value"`
-	}
 	index := func(name string, v *uint32) {
 		if v != nil {
-			add(true, name, value{*v})
+			add(true, name, *v)
 		}
 	}
 	add(p.ClassBTimeout > 0, "class_b_timeout", seconds(p.ClassBTimeout))
@@ -121,7 +126,7 @@ func (p *profile) macSettings() (out []setting) {
 	index("ping_slot_data_rate_index", p.PingSlotDataRateIndex)
 	add(p.PingSlotFrequency > 0, "ping_slot_frequency", v3.Uint64(hertz(p.PingSlotFrequency)))
 	if p.PingSlotPeriod > 0 {
-		add(true, "ping_slot_periodicity", value{fmt.Sprintf("PING_EVERY_%dS", p.PingSlotPeriod)})
+		add(true, "ping_slot_periodicity", fmt.Sprintf("PING_EVERY_%dS", p.PingSlotPeriod))
 	}
 	index("rx1_delay", p.RX1Delay)
 	index("rx1_data_rate_offset", p.RX1DataRateOffset)

@@ -192,6 +192,7 @@ var required = map[string][]messages.Right{
 	"GET /as/applications/:application_id/devices/:device_id/packages/storage/:type/count":                                          {messages.RightApplicationTrafficRead},
 	"GET /dr/applications/:application_id/brands":                                                                                   {},
 	"GET /dr/applications/:application_id/brands/:brand_id":                                                                         {},
+	"GET /dr/applications/:application_id/vendors/:vendor_id/profiles/:vendor_profile_id/template":                                  {},
 	"GET /dr/applications/:application_id/models":                                                                                   {},
 	"GET /dr/applications/:application_id/brands/:brand_id/models":                                                                  {},
 	"GET /dr/applications/:application_id/brands/:brand_id/models/:model_id":                                                        {},

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"lorikeet/messages"
@@ -16,6 +17,8 @@ type DeviceRepository interface {
 	Models(brandID string) ([]v3.EndDeviceModel, error)
 	Model(brandID, modelID string) (v3.EndDeviceModel, error)
 	Template(ids messages.VersionIDs) (v3.EndDeviceTemplate, error)
+	// VendorTemplate takes the numbers of a QR code: that of the vendor at the LoRa Alliance, and the vendor's own of the profile.
+	VendorTemplate(vendorID, vendorProfileID uint32) (v3.EndDeviceTemplate, error)
 	MessageCodec(ids messages.VersionIDs, use messages.CodecUse) (v3.MessagePayloadCodec, error)
 }
 
@@ -32,6 +35,7 @@ func deviceRepositoryRoutes() []route {
 			route{http.MethodGet, prefix + "/brands/:brand_id/models", access, (*Server).listModels},
 			route{http.MethodGet, prefix + model, access, (*Server).getModel},
 			route{http.MethodGet, version + "/template", access, (*Server).getDeviceTemplate},
+			route{http.MethodGet, prefix + "/vendors/:vendor_id/profiles/:vendor_profile_id/template", access, (*Server).getVendorTemplate},
 			route{http.MethodGet, version + "/formatters/uplink/decoder", access, showCodec(messages.UplinkDecoder)},
 			route{http.MethodGet, version + "/formatters/downlink/encoder", access, showCodec(messages.DownlinkEncoder)},
 			route{http.MethodGet, version + "/formatters/downlink/decoder", access, showCodec(messages.DownlinkDecoder)},
@@ -128,6 +132,26 @@ func (s *Server) getDeviceTemplate(c *call) error {
 		return err
 	}
 	template, err := r.Template(c.versionIDs())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, template)
+}
+
+func (s *Server) getVendorTemplate(c *call) error {
+	r, err := s.deviceRepository()
+	if err != nil {
+		return err
+	}
+	var ids [2]uint32
+	for i, name := range []string{"vendor_id", "vendor_profile_id"} {
+		n, err := strconv.ParseUint(c.Param(name), 10, 32)
+		if err != nil {
+			return messages.Invalid("invalid_"+name, "%s %q in the path: use the number of lora_alliance_profile_ids", name, shorten(c.Param(name)))
+		}
+		ids[i] = uint32(n)
+	}
+	template, err := r.VendorTemplate(ids[0], ids[1])
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ func TestDeviceRepository(t *testing.T) {
 			{"/brands/alder/models", "1", `"profiles":{"EU_863_870":{"codec_id":"room-sensor-codec","lorawan_certified":true,"profile_id":"profile-eu868"}`},
 			{"/brands/alder/models/room-sensor?field_mask=weight", "", `{"brand_id":"alder","model_id":"room-sensor","weight":90.5}`},
 			{version + "/template", "", `"lorawan_version":"MAC_V1_0_3"`},
+			{"/vendors/9001/profiles/42/template", "", `"model_id":"room-sensor"`},
 			{version + "/formatters/uplink/decoder", "", `"codec_id":"room-sensor-codec"}`}, // no examples
 			{version + "/formatters/downlink/encoder?field_mask=examples", "", `"output":{"f_port":2,"frm_payload":"Alg="}`},
 			{version + "/formatters/downlink/decoder", "", `"formatter":"FORMATTER_JAVASCRIPT"`},
@@ -67,6 +68,9 @@ func TestDeviceRepositoryRefusals(t *testing.T) {
 	} {
 		d.do("GET", "/dr"+path, nil).fails(404, want)
 	}
+	d.do("GET", "/dr/vendors/9001/profiles/9/template", nil).fails(404, "end_device_profile_not_found")
+	d.do("GET", "/dr/vendors/alder/profiles/9/template", nil).fails(400, "invalid_vendor_id")
+	d.do("GET", "/dr/vendors/9001/profiles/-1/template", nil).fails(400, "invalid_vendor_profile_id")
 	d.do("GET", "/dr/brands?order=color", nil).fails(400, "invalid_order")
 	newDoor(t).do("GET", "/dr/brands", nil).fails(400, "no_device_repository")
 }

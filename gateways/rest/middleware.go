@@ -178,7 +178,7 @@ var freeParams = []string{
 	"f_port", "index",
 	"format_id",
 	"type",
-	"brand_id", "model_id", "firmware_version",
+	"brand_id", "model_id", "firmware_version", "vendor_id", "vendor_profile_id",
 	"*",
 }
 

@@ -15,6 +15,7 @@ func deviceRepositoryOperations() map[string]operation {
 		out[prefix+"/brands/:brand_id/models"] = operation{summary: "Lists the models of a maker.", answer: list[v3.EndDeviceModel]("models"), query: listed}
 		out[prefix+model] = operation{summary: "Shows a model of devices.", answer: one[v3.EndDeviceModel](), query: oneMask}
 		out[version+"/template"] = operation{summary: "Gives what a device of the model has in common with all others.", answer: one[v3.EndDeviceTemplate]()}
+		out[prefix+"/vendors/:vendor_id/profiles/:vendor_profile_id/template"] = operation{summary: "Gives the same by the numbers of lora_alliance_profile_ids, which QR codes hold.", answer: one[v3.EndDeviceTemplate]()}
 		for _, codec := range []string{"uplink/decoder", "downlink/encoder", "downlink/decoder"} {
 			out[version+"/formatters/"+codec] = operation{summary: "Gives the script of a payload formatter; examples if the field mask names them.", answer: one[v3.MessagePayloadCodec](), query: oneMask}
 		}
