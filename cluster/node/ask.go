@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
 
 	"lorikeet/messages"
 	"lorikeet/messages/wire"
@@ -57,7 +58,7 @@ func (n *Node) askOwner(ctx context.Context, id messages.DeviceID, command any) 
 		return nil, fmt.Errorf("request to device %s: %w", id, err)
 	}
 	repeatable := n.cfg.Codec.Repeatable(kind)
-	a, err := n.call(ctx, p, keeperOf(shard), func(call uint64) any {
+	a, err := n.call(ctx, p, keeperOf(shard), func(call uint64) proto.Message {
 		return &wire.DeviceMessage{Id: call, ApplicationId: id.ApplicationID, DeviceId: id.DeviceID, Kind: kind, Body: body}
 	}, repeatable)
 	switch {
@@ -89,7 +90,7 @@ func (n *Node) Tell(id messages.DeviceID, message any) {
 			n.log.Debug("message can't be sent to another node", "device_id", id.DeviceID, "application_id", id.ApplicationID, "err", err)
 			return
 		}
-		n.system.Root.Send(actor.NewPID(t.owners[shard].Address, keeperOf(shard)),
+		n.post(t.owners[shard], keeperOf(shard),
 			&wire.DeviceMessage{ApplicationId: id.ApplicationID, DeviceId: id.DeviceID, Kind: kind, Body: body})
 	}
 }

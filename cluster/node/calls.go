@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
 
 	"lorikeet/messages"
 	"lorikeet/messages/wire"
@@ -77,14 +78,13 @@ const repeatAfter = time.Second
 var errOwnerLost = errors.New("the node that was asked has left")
 
 // call sends a message to an actor of another node and waits for the answer. A message that may be handled twice is sent again while none comes.
-func (n *Node) call(ctx context.Context, p *peer, target string, make func(id uint64) any, repeatable bool) (*wire.Answer, error) {
+func (n *Node) call(ctx context.Context, p *peer, target string, make func(id uint64) proto.Message, repeatable bool) (*wire.Answer, error) {
 	k := n.calls.begin(p.ID)
 	defer n.calls.end(k)
 	if n.table.Load().byID[p.ID] == nil {
 		return nil, messages.ErrMoved // it has left, and nothing was sent
 	}
-	pid := actor.NewPID(p.Address, target)
-	n.system.Root.RequestWithCustomSender(pid, make(k.id), n.answers)
+	n.post(p, target, make(k.id))
 	var again <-chan time.Time
 	if repeatable {
 		t := time.NewTicker(repeatAfter)
@@ -100,8 +100,12 @@ func (n *Node) call(ctx context.Context, p *peer, target string, make func(id ui
 			return a, nil
 		case <-again:
 			n.metrics.resent.Inc()
-			n.system.Root.RequestWithCustomSender(pid, make(k.id), n.answers)
+			n.unanswered(p)
+			n.post(p, target, make(k.id))
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				n.unanswered(p)
+			}
 			return nil, ctx.Err()
 		}
 	}
@@ -111,13 +115,16 @@ func (n *Node) call(ctx context.Context, p *peer, target string, make func(id ui
 type answersActor struct{ node *Node }
 
 func (a *answersActor) Receive(ctx actor.Context) {
-	m, ok := ctx.Message().(*wire.Answer)
-	switch {
-	case !ok:
-	case m.Id&1 == 1:
-		a.node.frameAnswered(m)
-	default:
-		a.node.calls.answered(m)
+	if m, ok := ctx.Message().(*wire.Answer); ok {
+		a.node.answered(m)
+	}
+}
+
+func (n *Node) answered(a *wire.Answer) {
+	if a.Id&1 == 1 {
+		n.frameAnswered(a)
+	} else {
+		n.calls.answered(a)
 	}
 }
 

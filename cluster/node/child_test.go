@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +39,7 @@ func TestMain(m *testing.M) {
 // childSpec is what a child is told at its start.
 type childSpec struct {
 	Name, NATS, Listen string
+	Advertise          string
 	Lease, Limit       time.Duration
 	Version            string
 	Protocol, Oldest   int
@@ -124,6 +127,21 @@ func (testCodec) Repeatable(kind string) bool { return kind == "reading" }
 func (testCodec) EncodeAnswer(_ string, v any) ([]byte, error) { return []byte(v.(string)), nil }
 func (testCodec) DecodeAnswer(_ string, b []byte) (any, error) { return string(b), nil }
 
+// testSealer marks what is sealed.
+type testSealer struct{}
+
+func (testSealer) Seal(dst, record, plain []byte) ([]byte, error) {
+	return slices.Concat(dst, []byte("sealed "), record, []byte(" "), plain), nil
+}
+
+func (testSealer) Open(record, sealed []byte) ([]byte, error) {
+	plain, ok := bytes.CutPrefix(sealed, slices.Concat([]byte("sealed "), record, []byte(" ")))
+	if !ok {
+		return nil, errors.New("it is not sealed")
+	}
+	return plain, nil
+}
+
 // testActor answers a command with the name of its node.
 type testActor struct {
 	name string
@@ -200,7 +218,7 @@ func (c *child) start(ctx context.Context, spec childSpec) (*Node, error) {
 		return nil, err
 	}
 	n, err := Start(ctx, Config{
-		Name: spec.Name, Listen: spec.Listen, TLS: spec.TLS, JetStream: js, Replicas: spec.Replicas, Lease: spec.Lease, SuspendLimit: spec.Limit,
+		Name: spec.Name, Listen: spec.Listen, Advertise: spec.Advertise, Sealer: testSealer{}, TLS: spec.TLS, JetStream: js, Replicas: spec.Replicas, Lease: spec.Lease, SuspendLimit: spec.Limit,
 		Version: spec.Version, Protocol: spec.Protocol, OldestProtocol: spec.Oldest,
 		OnLost: func(err error) {
 			c.say(response{Event: "lost", Error: err.Error(), LastHandled: time.Unix(0, c.last.Load())})
@@ -283,6 +301,8 @@ func (c *child) do(r request) (out response, err error) {
 		var b []byte
 		b, err = c.node.AskNode(ctx, r.Target, r.Kind, []byte("x"))
 		out.Value = string(b)
+	case "detours":
+		out.Value = fmt.Sprint(c.node.detours.len())
 	case "tellnodes":
 		c.node.TellNodes("note", nil)
 	case "told":

@@ -20,9 +20,13 @@
 // device. "Moved" means that nothing was done. A request is sent again only when nothing was done or when its command may be repeated; a frame (Tracked)
 // is sent again until the owner has settled it.
 //
+// # Detours
+//
+// Two nodes that both reach NATS and not each other stay members. A node that does not answer a frame or a request for a second gets what follows
+// through NATS, sealed, until a probe each second shows that it answers directly. A frame never goes both ways at once, and those of a device stay in order.
+//
 // # What is not promised
 //
-// Two nodes that both reach NATS and not each other stay members, and what one has for the other fails: requests with their deadline, frames after 10 s.
 // A command that is not Repeatable and was on its way to a node that dies ends with an unknown outcome.
 //
 // # What was rejected

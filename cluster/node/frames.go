@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"lorikeet/messages"
 	"lorikeet/messages/wire"
 )
@@ -61,13 +59,13 @@ func (s *frames) remove(f *frame) {
 	s.lines[f.device] = line
 }
 
-// mayGo says whether all earlier frames of the device are on their way to the same node; frames is locked.
-func (s *frames) mayGo(f *frame, to string) bool {
+// mayGo says whether all earlier frames of the device are on their way to the same node, the same way; frames is locked.
+func (s *frames) mayGo(f *frame, to string, around bool) bool {
 	for _, earlier := range s.lines[f.device] {
 		if earlier == f {
 			return true
 		}
-		if earlier.to != to || to == "" {
+		if earlier.to != to || to == "" || earlier.around != around {
 			return false
 		}
 	}
@@ -88,6 +86,7 @@ type frame struct {
 	kind    string // empty: not encoded yet
 	body    []byte
 	to      string        // ID of the node it was sent to; empty: of none
+	around  bool          // through NATS
 	wait    time.Duration // for the answer, the next time
 	pause   time.Duration // after a refusal, the next time
 	due     time.Duration // when it is tried again
@@ -130,6 +129,7 @@ func (n *Node) try(id uint64) {
 	t := n.table.Load()
 	p := t.owners[shard]
 	_, tracked := f.message.(Tracked)
+	around := p != nil && n.detours.on(p.ID)
 	switch {
 	case now >= f.until:
 		s.remove(f)
@@ -141,19 +141,23 @@ func (n *Node) try(id uint64) {
 	case t.owns(shard):
 		f.refused(now)
 		// Delivered under the lock, so that no later message of the device comes in between.
-		if s.mayGo(f, "") && n.members.fit() && n.local.Deliver(f.device, f.message) {
+		if s.mayGo(f, "", false) && n.members.fit() && n.local.Deliver(f.device, f.message) {
 			s.remove(f)
 		}
 		s.mu.Unlock()
-	case !s.mayGo(f, p.ID):
+	case !s.mayGo(f, p.ID, around):
 		f.to, f.due = "", now+framePause
 		s.mu.Unlock()
 	default:
-		err := n.send(f, p, shard, now)
+		again := f.to == p.ID && !f.around
+		err := n.send(f, p, shard, now, around)
 		if err != nil || !tracked {
 			s.remove(f)
 		}
 		s.mu.Unlock()
+		if again {
+			n.unanswered(p)
+		}
 		if err != nil {
 			n.giveUp(f, err)
 		}
@@ -163,15 +167,14 @@ func (n *Node) try(id uint64) {
 var errNotReached = errors.New("no node could take it in time")
 
 // send brings a frame to a keeper of another node; frames is locked.
-func (n *Node) send(f *frame, p *peer, shard int, now time.Duration) (err error) {
+func (n *Node) send(f *frame, p *peer, shard int, now time.Duration, around bool) (err error) {
 	if f.kind == "" {
 		if f.kind, f.body, err = n.cfg.Codec.Encode(f.message); err != nil {
 			return err
 		}
 	}
 	f.to, f.due, f.wait = p.ID, now+f.wait, 2*repeatAfter
-	n.system.Root.RequestWithCustomSender(actor.NewPID(p.Address, keeperOf(shard)),
-		&wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body}, n.answers)
+	f.around = n.postBy(around, p, keeperOf(shard), &wire.DeviceMessage{Id: f.id, ApplicationId: f.device.ApplicationID, DeviceId: f.device.DeviceID, Kind: f.kind, Body: f.body})
 	return nil
 }
 
@@ -224,7 +227,18 @@ func (s *frames) drop(t *table, now time.Duration) {
 	}
 }
 
-// resend tries again what is due.
+// recall makes the frames due that were sent to a node directly, to go another way.
+func (s *frames) recall(to string, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.kept {
+		if f.to == to && !f.around {
+			f.to, f.due, f.pause = "", now, framePause
+		}
+	}
+}
+
+// resend tries again what is due, and probes the nodes on a detour.
 func (n *Node) resend() {
 	tick := time.NewTicker(framePause)
 	defer tick.Stop()
@@ -238,6 +252,7 @@ func (n *Node) resend() {
 			n.metrics.resent.Inc()
 			n.try(id)
 		}
+		n.probe()
 	}
 }
 

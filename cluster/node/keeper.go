@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
 
 	"lorikeet/messages"
 	"lorikeet/messages/wire"
@@ -31,15 +32,25 @@ type keeper struct{ node *Node }
 func (k *keeper) Receive(ctx actor.Context) {
 	if m, ok := ctx.Message().(*wire.DeviceMessage); ok {
 		k.node.handled.Add(1)
-		k.node.receive(m, ctx.Sender())
+		k.node.receive(m, k.node.backTo(ctx.Sender()))
 	}
 }
 
-func (n *Node) receive(m *wire.DeviceMessage, sender *actor.PID) {
-	answer := func(a *wire.Answer) {
-		if m.Id != 0 && sender != nil {
-			a.Id = m.Id
+// backTo sends an answer to the actor that asked.
+func (n *Node) backTo(sender *actor.PID) func(*wire.Answer) {
+	return func(a *wire.Answer) {
+		if sender != nil {
 			n.system.Root.Send(sender, a)
+		}
+	}
+}
+
+// receive takes a message for a device of this node; back brings answers to the node that sent it.
+func (n *Node) receive(m *wire.DeviceMessage, back func(*wire.Answer)) {
+	answer := func(a *wire.Answer) {
+		if m.Id != 0 {
+			a.Id = m.Id
+			back(a)
 		}
 	}
 	defer func() {
@@ -116,7 +127,10 @@ func (d *doorman) Receive(ctx actor.Context) {
 	if !ok {
 		return
 	}
-	n, sender := d.node, ctx.Sender()
+	d.node.receiveForNode(m, d.node.backTo(ctx.Sender()))
+}
+
+func (n *Node) receiveForNode(m *wire.NodeMessage, back func(*wire.Answer)) {
 	if m.Id == 0 {
 		if _, err := n.handle(n.ctx, m.Kind, m.From, m.Body); err != nil {
 			n.log.Warn("message of another node is dropped", "node", m.From, "kind", m.Kind, "err", err)
@@ -131,9 +145,7 @@ func (d *doorman) Receive(ctx actor.Context) {
 		if a.Body = body; err != nil {
 			a.Error = toWire(err)
 		}
-		if sender != nil {
-			n.system.Root.Send(sender, a)
-		}
+		back(a)
 	}()
 }
 
@@ -143,8 +155,11 @@ func (n *Node) handle(ctx context.Context, kind, from string, body []byte) (answ
 			answer, err = nil, messages.Errorf(messages.CodeInternal, "node_failed", "node %s failed on a message of kind %q: %v", n.cfg.Name, kind, r)
 		}
 	}()
-	if kind == kindSeen {
+	switch kind {
+	case kindSeen:
 		return nil, n.seenAnswer(ctx, body)
+	case kindPing:
+		return nil, nil
 	}
 	h := n.cfg.Handlers[kind]
 	if h == nil {
@@ -165,7 +180,7 @@ func (n *Node) AskNode(ctx context.Context, name, kind string, body []byte) ([]b
 	case p.ID == n.id:
 		return n.handle(ctx, kind, n.cfg.Name, body)
 	}
-	a, err := n.call(ctx, p, doormanName, func(id uint64) any {
+	a, err := n.call(ctx, p, doormanName, func(id uint64) proto.Message {
 		return &wire.NodeMessage{Id: id, Kind: kind, Body: body, From: n.cfg.Name}
 	}, false)
 	if err != nil {
@@ -181,7 +196,7 @@ func (n *Node) AskNode(ctx context.Context, name, kind string, body []byte) ([]b
 func (n *Node) TellNodes(kind string, body []byte) {
 	for _, p := range n.table.Load().byID {
 		if p.ID != n.id {
-			n.system.Root.Send(actor.NewPID(p.Address, doormanName), &wire.NodeMessage{Kind: kind, Body: body, From: n.cfg.Name})
+			n.post(p, doormanName, &wire.NodeMessage{Kind: kind, Body: body, From: n.cfg.Name})
 		}
 	}
 }

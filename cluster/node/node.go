@@ -12,6 +12,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	protocluster "github.com/asynkron/protoactor-go/cluster"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ type Config struct {
 	Version                  string
 	Protocol, OldestProtocol int // what is spoken between nodes, and the oldest that is still understood
 
+	Sealer   Sealer      // for messages that go through NATS while two nodes don't reach each other; nil: none do
 	OnLost   func(error) // called once: the node was removed or can't go on, and the process must end
 	Codec    Codec
 	Handlers map[string]Handler // by kind; they may be called before Start returns
@@ -120,11 +122,14 @@ type Node struct {
 	seen    revisions                     // up to which the table is true
 	calls   calls
 	frames  frames
+	detours detours
 	answers *actor.PID
 	handled atomic.Uint64 // messages for devices that came from other nodes
 
 	mu    sync.Mutex
 	hooks []func()
+
+	detourSub *nats.Subscription // nil: none
 
 	ctx  context.Context // ends with Stop
 	stop context.CancelFunc
@@ -165,7 +170,10 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 		return nil, err
 	}
 	n.members.own = record{Name: cfg.Name, Address: address, Version: cfg.Version, Protocol: cfg.Protocol, OldestProtocol: cfg.OldestProtocol,
-		State: StateJoining, Since: n.began}
+		State: StateJoining, Since: n.began, Detour: cfg.Sealer != nil}
+	if err := n.takeDetours(); err != nil {
+		return nil, errors.Join(err, n.shutdown(ctx))
+	}
 	if err := patiently(ctx, n.log, func() error { return n.members.join(ctx) }); err != nil {
 		return nil, errors.Join(err, n.shutdown(ctx))
 	}
@@ -305,6 +313,9 @@ func (n *Node) Stop(ctx context.Context) error {
 // shutdown ends what startActors has begun.
 func (n *Node) shutdown(ctx context.Context) error {
 	err := n.local.Stop(ctx)
+	if n.detourSub != nil {
+		_ = n.detourSub.Unsubscribe() // the connection may be closed already
+	}
 	n.stop()
 	n.wg.Wait()
 	n.calls.drop(newTable(n.id, nil))

@@ -55,6 +55,7 @@ type peer struct {
 	Name    string
 	ID      string // of its incarnation
 	Address string
+	Detour  bool // it takes messages from NATS too
 }
 
 // table says who owns what. It is immutable.
@@ -74,7 +75,7 @@ func newTable(self string, all []Member) *table {
 	all = slices.Clone(all)
 	slices.SortFunc(all, compareMembers)
 	for _, m := range all {
-		p := &peer{Name: m.Name, ID: m.ID, Address: m.Address}
+		p := &peer{Name: m.Name, ID: m.ID, Address: m.Address, Detour: m.Detour}
 		t.byID[m.ID] = p
 		if t.peers[m.Name] != nil && m.State != StateAlive {
 			continue // an older incarnation that is on its way out

@@ -205,12 +205,19 @@ func TestFrameWaitsForTheEarlierOnesOfItsDevice(t *testing.T) {
 		return f
 	}
 	first, other, second, third := put("x", "a"), put("y", ""), put("x", "a"), put("x", "")
-	if !s.mayGo(first, "b") || !s.mayGo(other, "b") || !s.mayGo(third, "a") || s.mayGo(third, "b") || s.mayGo(second, "") {
+	if !s.mayGo(first, "b", false) || !s.mayGo(other, "b", false) || !s.mayGo(third, "a", false) || s.mayGo(third, "b", false) || s.mayGo(second, "", false) {
 		t.Error("a frame overtakes, or waits for nobody")
+	}
+	if s.mayGo(third, "a", true) {
+		t.Error("a frame takes another way than the earlier ones")
+	}
+	s.recall("a", time.Second)
+	if first.to != "" || first.due != time.Second || second.to != "" || s.mayGo(third, "a", false) {
+		t.Error("frames that did not arrive are not sent again in order")
 	}
 	s.remove(first)
 	s.remove(second)
-	if !s.mayGo(third, "b") || !s.holds(deviceNamed("x")) {
+	if !s.mayGo(third, "b", false) || !s.holds(deviceNamed("x")) {
 		t.Error("a frame waits for what is gone")
 	}
 	s.remove(third)

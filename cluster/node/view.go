@@ -29,6 +29,7 @@ type record struct {
 	Since          time.Time `json:"since"`             // start of the process
 	Renewed        bool      `json:"renewed,omitempty"` // at least once: the start is behind it
 	RemovedBy      string    `json:"removed_by,omitempty"`
+	Detour         bool      `json:"detour,omitempty"` // it takes messages from NATS too
 }
 
 // Member is a node that lives.
@@ -37,7 +38,7 @@ type Member struct {
 	Version                  string
 	Protocol, OldestProtocol int
 	State                    State
-	Self                     bool
+	Self, Detour             bool // Detour: it takes messages from NATS too
 	Since                    time.Time
 	LeaseAge                 time.Duration // since a renewal was last seen
 	Shards                   int           // of 4096
@@ -127,7 +128,7 @@ func (v *view) list(now time.Duration) []Member {
 	for id, e := range v.members {
 		if e.State != StateRemoved {
 			out = append(out, Member{Name: e.Name, ID: id, Address: e.Address, Version: e.Version, Protocol: e.Protocol, OldestProtocol: e.OldestProtocol,
-				State: e.State, Self: id == v.self, Since: e.Since, LeaseAge: now - e.seen})
+				State: e.State, Self: id == v.self, Detour: e.Detour, Since: e.Since, LeaseAge: now - e.seen})
 		}
 	}
 	slices.SortFunc(out, compareMembers)

@@ -50,6 +50,7 @@ type clustered struct {
 	name     string
 	embedded *natsserver.Server
 	nats     *nats.Conn
+	sealer   *persistence.Sealer
 	store    *jetstream.Store
 	shared   *cluster.Shared
 	relay    *actors.Relay
@@ -62,7 +63,7 @@ type clustered struct {
 
 // openSharedStore reaches NATS, or starts the embedded one, and opens the store of the cluster.
 func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err error) {
-	c := &clustered{name: s.cfg.Cluster.Node}
+	c := &clustered{name: s.cfg.Cluster.Node, sealer: persistence.NewSealer(kek)}
 	s.clustered = c
 	if c.name == "" {
 		if c.name, err = os.Hostname(); err != nil {
@@ -84,7 +85,7 @@ func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err 
 		return err
 	}
 	c.store, err = jetstream.Open(ctx, jetstream.Config{
-		Conn: c.nats, Domain: s.cfg.NATS.Domain, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: persistence.NewSealer(kek),
+		Conn: c.nats, Domain: s.cfg.NATS.Domain, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(), Journals: s.cfg.Cluster.Streams, Sealer: c.sealer,
 		Identity: worked, Retention: s.cfg.Store.Retention, Logger: s.log.With("component", "store"), Metrics: s.metrics,
 	})
 	if err != nil {
@@ -195,6 +196,7 @@ func (s *server) joinCluster(ctx context.Context, cfg *actors.DeviceConfig) (err
 	c.node, err = node.Start(ctx, node.Config{
 		Name: c.name, Listen: s.cfg.Cluster.Listen, Advertise: s.advertise(), TLS: s.clusterTLS(), JetStream: js, Namespace: s.cfg.Cluster.Namespace, Replicas: s.replicas(),
 		Lease: s.cfg.Cluster.Lease, SuspendLimit: s.cfg.Cluster.SuspendLimit, Version: buildVersion(), Protocol: protocol, OldestProtocol: oldestProtocol,
+		Sealer: c.sealer,
 		OnLost: func(err error) { c.lost.Store(true); s.failed <- lostError{err} },
 		Codec:  actors.Codec{}, Handlers: s.nodeHandlers(), IdleAfter: s.cfg.Radio.PassivateAfter, Clock: time.Now, Log: s.log.With("component", "cluster"), Registerer: s.metrics,
 	}, func(id messages.DeviceID) actor.Actor { return actors.NewDevice(cfg, id) })

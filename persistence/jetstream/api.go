@@ -25,6 +25,7 @@ const (
 const (
 	codeNoPeers        = 10005 // too few servers for the replicas
 	codeNoReplicas     = 10074 // one server alone can't have replicas
+	codeNoAccount      = 10039 // JetStream is not enabled for the account
 	codeNoStream       = 10059
 	codeNoMessage      = 10037
 	codeTooLarge       = 10054 // message size exceeds maximum allowed

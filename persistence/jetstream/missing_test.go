@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"lorikeet/messages"
 )
 
@@ -100,4 +102,25 @@ func TestNodesThatMakeTheStoreTogetherAgreeOnItsIdentity(t *testing.T) {
 	if len(identities) != 1 {
 		t.Errorf("identities %v, want one", identities)
 	}
+}
+
+func TestAccountWithoutJetStreamIsRefused(t *testing.T) {
+	t.Parallel()
+	without := server.NewAccount("WITHOUT")
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+		Accounts: []*server.Account{without}, Users: []*server.User{{Username: "u", Password: "p", Account: without}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer func() { s.Shutdown(); s.WaitForShutdown() }()
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("NATS server does not start")
+	}
+	nc, err := Connect(Options{URLs: []string{s.ClientURL()}, User: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	mustRefuse(t, Config{Conn: nc, Sealer: testSealer(1)}, "no_jetstream")
 }

@@ -81,12 +81,21 @@ func (s *Store) checkServer(ctx context.Context) error {
 	if n := s.nc.MaxPayload(); n < leastPayload {
 		s.log.Warn("the NATS server takes only small messages: larger commits will be refused. Set max_payload: 8MB in its configuration", "max_payload", n)
 	}
-	err := s.retry(ctx, "open the store", "INFO", struct{}{}, &struct{}{})
-	var api *apiError
-	if errors.As(err, &api) {
-		return messages.Errorf(messages.CodePrecondition, "no_jetstream", "JetStream can't be used on the NATS server (%s): enable it in the server and for the account", api.Description)
+	for try := 0; ; try++ {
+		err := s.call(ctx, "INFO", struct{}{}, &struct{}{})
+		var api *apiError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &api) && (api.Code < 500 || api.ErrCode == codeNoAccount):
+			return messages.Errorf(messages.CodePrecondition, "no_jetstream", "JetStream can't be used on the NATS server (%s): enable it in the server and for the account", api.Description)
+		case try == 0:
+			s.log.Warn("waiting for JetStream: the NATS servers are electing a leader, or it is not enabled", "err", err)
+		}
+		if wait(ctx, try) != nil {
+			return unavailable("open the store", err, ctx)
+		}
 	}
-	return err
 }
 
 // openStreams opens the streams of a store, or makes those of a new one. The registry comes first: it says what all of them are like.
