@@ -51,6 +51,7 @@ function decodeDownlink(input) { return {data: {interval: input.bytes[0] << 8 | 
 		jsBody(`var a = {}; for (var i = 0; i < 200; i++) a = {a: a}; return {data: a}`): "deeper",
 		jsBody(`return {data: {s: 'x'.repeat(300000)}}`):                                 "262144",
 		jsBody(`return {data: {}, warnings: 5}`):                                         "warnings",
+		jsBody(`return {errors: ['']}`):                                                  "no reason",
 	},
 	Hostile: map[string]string{
 		"loop":                  jsBody(`for (;;);`),
@@ -126,6 +127,7 @@ function decodeDownlink(input) return {data = {interval = input.bytes[1] * 256 +
 		luaBody(`local a = {} for i = 1, 200 do a = {a = a} end return {data = a}`):           "data",
 		luaBody(`return {data = {s = string.rep('x', 200000), t = string.rep('x', 200000)}}`): "262144",
 		luaBody(`return {data = {}, warnings = 5}`):                                           "warnings",
+		luaBody(`error('')`): "no reason",
 	},
 	Hostile: map[string]string{
 		"loop":                    luaBody(`while true do end`),

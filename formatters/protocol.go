@@ -50,6 +50,14 @@ type request struct {
 	encode   messages.EncodeInput
 }
 
+// device that the call is for; zero if it is for none.
+func (r *request) device() messages.DeviceID {
+	if r.op == opEncodeDownlink {
+		return r.encode.Device
+	}
+	return r.decode.Device
+}
+
 // status begins an answer.
 type status uint8
 

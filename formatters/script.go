@@ -13,11 +13,7 @@ const (
 	maxScripts      = 8192
 	maxScriptSource = 64 << 20 // bytes of all scripts that are remembered
 
-	strikesToPark = 3 // times that a script had to be stopped, until it is parked
-	parkFirst     = 5 * time.Second
-	parkLongest   = 10 * time.Minute
-	forgiveAfter  = 100 // calls in a row that end by themselves
-	slowCall      = 20 * time.Millisecond
+	slowCall = 20 * time.Millisecond
 )
 
 // script is what the server knows of a formatter's source text. All but key, language, id and hash is guarded by the Set.
@@ -30,40 +26,64 @@ type script struct {
 	waiting []*waiter
 	running int
 
-	proven      bool          // it has ended by itself
-	took        time.Duration // moving average
-	strikes     int           // times it had to be stopped
-	ended       int           // calls that ended by themselves since the last strike
-	parkedUntil time.Time
-	lastStop    error // why it was stopped last
+	proven    bool          // it has ended by itself
+	took      time.Duration // moving average
+	conduct   conduct
+	offenders map[messages.DeviceID]*conduct // devices whose calls had to be stopped
 }
 
 // risky scripts share all slots but one.
-func (s *script) risky() bool { return !s.proven || s.strikes > 0 || s.took > slowCall }
+func (s *script) risky() bool { return !s.proven || s.conduct.strikes > 0 || s.took > slowCall }
 
-func (s *script) parked(now time.Time) bool { return now.Before(s.parkedUntil) }
+// refused says why calls for a device are not run now, if they are not.
+func (s *script) refused(now time.Time, device messages.DeviceID) error {
+	if s.conduct.parked(now) {
+		return s.conduct.refusal("")
+	}
+	if o := s.offenders[device]; o != nil && o.parked(now) {
+		return o.refusal(" for this device")
+	}
+	return nil
+}
 
-// settle remembers how a call went: stopped is why it had to be, or nil. It says whether the script is parked now.
-func (s *script) settle(now time.Time, took time.Duration, stopped error) (parked bool) {
+// settle remembers how a call went: stopped is why it had to be, or nil. It says whether the script is parked now, for this device or for all.
+func (s *script) settle(now time.Time, device messages.DeviceID, took time.Duration, stopped error) (parked bool) {
 	s.took += (took - s.took) / 8
+	o := s.offenders[device]
 	if stopped == nil {
 		s.proven = true
-		if s.ended++; s.ended >= forgiveAfter {
-			s.strikes = 0
+		s.conduct.end(scriptForgives)
+		if o != nil {
+			if o.end(deviceForgives); o.strikes == 0 {
+				delete(s.offenders, device)
+			}
 		}
 		return false
 	}
-	s.strikes, s.ended, s.lastStop = s.strikes+1, 0, stopped
-	if s.strikes < strikesToPark {
-		return false
+	parked = s.conduct.stop(now, stopped)
+	if device == (messages.DeviceID{}) {
+		return parked
 	}
-	s.parkedUntil = now.Add(min(parkFirst<<min(s.strikes-strikesToPark, 20), parkLongest))
-	return true
+	if o == nil {
+		o = s.watch(device)
+	}
+	return o.stop(now, stopped) || parked
 }
 
-func (s *script) parkedError() error {
-	return messages.Errorf(messages.CodePrecondition, "formatter_parked", "the script is not run before %s, because it had to be stopped %d times (%w): correct it",
-		s.parkedUntil.UTC().Format(time.RFC3339), s.strikes, s.lastStop)
+// watch remembers a device. When there are too many, any one is forgotten: then it is the script that is stopped often.
+func (s *script) watch(device messages.DeviceID) *conduct {
+	if s.offenders == nil {
+		s.offenders = make(map[messages.DeviceID]*conduct)
+	}
+	for other := range s.offenders {
+		if len(s.offenders) < maxOffenders {
+			break
+		}
+		delete(s.offenders, other)
+	}
+	o := &conduct{}
+	s.offenders[device] = o
+	return o
 }
 
 // scripts are remembered by their text; those that were not used for long are forgotten.
@@ -103,7 +123,7 @@ func (s *scripts) get(f messages.Formatter, l language) *script {
 func (s *scripts) parked(now time.Time) int {
 	n := 0
 	for e := s.recent.Front(); e != nil; e = e.Next() {
-		if e.Value.(*script).parked(now) {
+		if e.Value.(*script).conduct.parked(now) {
 			n++
 		}
 	}

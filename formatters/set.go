@@ -25,7 +25,9 @@ type Config struct {
 	Repository *repository.Repository
 	// Command starts a worker: a program and its arguments. It must call RunWorker with its standard input and output.
 	// Empty: this program with the argument "formatter-worker".
-	Command    []string
+	Command []string
+	// Patient scripts run however often they had to be stopped: for tests of codecs, whose calls are judged each on its own.
+	Patient    bool
 	Log        *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics are registered nowhere
 }
@@ -82,6 +84,7 @@ func Open(cfg Config) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{cfg: cfg, slots: newSlots(cfg.Workers, time.Now)}
+	s.slots.patient = cfg.Patient
 	s.metrics = newMetrics(s.slots)
 	if err := s.metrics.register(cfg.Registerer); err != nil {
 		return nil, err
@@ -229,7 +232,7 @@ func (s *Set) runScript(ctx context.Context, f messages.Formatter, l language, r
 		return answer{}, errClosed()
 	}
 	defer s.calls.Done()
-	w, err := s.slots.acquire(ctx, f, l)
+	w, err := s.slots.acquire(ctx, f, l, r.device())
 	if err != nil {
 		return answer{}, err
 	}
@@ -241,7 +244,7 @@ func (s *Set) runScript(ctx context.Context, f messages.Formatter, l language, r
 		stopped = err
 	}
 	if parked := s.slots.release(w, p, time.Since(start), stopped); parked {
-		s.cfg.Log.Warn("formatter parked", "script", w.script.hash, "kind", f.Kind, "cause", stopped)
+		s.cfg.Log.Warn("formatter parked", "script", w.script.hash, "application_id", w.device.ApplicationID, "device_id", w.device.DeviceID, "kind", f.Kind, "cause", stopped)
 	}
 	return a, err
 }

@@ -15,8 +15,9 @@ const maxWaiting = 4096
 
 // slots shares a number of workers among scripts: scripts that wait take turns, and those that are risky leave one slot to the others.
 type slots struct {
-	total int
-	now   func() time.Time
+	total   int
+	now     func() time.Time
+	patient bool // nothing is parked
 
 	mu        sync.Mutex
 	scripts   *scripts
@@ -31,9 +32,10 @@ type slots struct {
 // waiter is a call that waits for a slot.
 type waiter struct {
 	script  *script
-	risky   bool       // when it got its slot
-	granted chan error // one value: nil with a slot, or why there will be none
-	settled bool       // the value was sent
+	device  messages.DeviceID // zero: for none
+	risky   bool              // when it got its slot
+	granted chan error        // one value: nil with a slot, or why there will be none
+	settled bool              // the value was sent
 }
 
 func newSlots(total int, now func() time.Time) *slots {
@@ -44,9 +46,9 @@ func errClosed() error {
 	return messages.Errorf(messages.CodeUnavailable, "formatter_unavailable", "the server is stopping: try again later")
 }
 
-// acquire waits for a slot until ctx ends. The caller must release the slot.
-func (s *slots) acquire(ctx context.Context, f messages.Formatter, l language) (*waiter, error) {
-	w := &waiter{granted: make(chan error, 1)}
+// acquire waits for a slot to run a script for a device until ctx ends. The caller must release the slot.
+func (s *slots) acquire(ctx context.Context, f messages.Formatter, l language, device messages.DeviceID) (*waiter, error) {
+	w := &waiter{device: device, granted: make(chan error, 1)}
 	s.mu.Lock()
 	if err := s.enqueue(w, f, l); err != nil {
 		s.mu.Unlock()
@@ -74,10 +76,10 @@ func (s *slots) enqueue(w *waiter, f messages.Formatter, l language) error {
 		return errClosed()
 	}
 	w.script = s.scripts.get(f, l)
-	switch {
-	case w.script.parked(s.now()):
-		return w.script.parkedError()
-	case len(w.script.waiting) >= maxWaiting:
+	if err := w.script.refused(s.now(), w.device); err != nil && !s.patient {
+		return err
+	}
+	if len(w.script.waiting) >= maxWaiting {
 		return messages.Errorf(messages.CodeExhausted, "formatter_busy", "%d calls wait for this script already: make it faster, or give the server more formatter workers", maxWaiting)
 	}
 	if w.script.waiting = append(w.script.waiting, w); len(w.script.waiting) == 1 {
@@ -114,7 +116,7 @@ func (s *slots) mayRun(script *script) bool {
 	switch {
 	case !script.risky():
 		return true
-	case script.strikes > 0 && script.running > 0:
+	case script.conduct.strikes > 0 && script.running > 0:
 		return false
 	}
 	return s.riskyBusy < max(s.total-1, 1)
@@ -140,11 +142,12 @@ func (s *slots) release(w *waiter, p *process, took time.Duration, stopped error
 	if p != nil {
 		s.idle = append(s.idle, p)
 	}
-	if parked = w.script.settle(s.now(), took, stopped); parked {
-		err := w.script.parkedError()
+	if parked = w.script.settle(s.now(), w.device, took, stopped) && !s.patient; parked {
 		for _, other := range slices.Clone(w.script.waiting) {
-			s.remove(other)
-			other.settle(err)
+			if err := w.script.refused(s.now(), other.device); err != nil {
+				s.remove(other)
+				other.settle(err)
+			}
 		}
 	}
 	s.free(w)

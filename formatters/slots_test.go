@@ -20,7 +20,7 @@ func formatter(source string) messages.Formatter {
 func queue(t *testing.T, s *slots, name string, order *[]string, granted chan<- *waiter) {
 	t.Helper()
 	go func() {
-		w, err := s.acquire(context.Background(), formatter(name), javaScript)
+		w, err := s.acquire(context.Background(), formatter(name), javaScript, messages.DeviceID{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -32,7 +32,7 @@ func queue(t *testing.T, s *slots, name string, order *[]string, granted chan<- 
 
 func acquire(t *testing.T, s *slots, name string) *waiter {
 	t.Helper()
-	w, err := s.acquire(t.Context(), formatter(name), javaScript)
+	w, err := s.acquire(t.Context(), formatter(name), javaScript, messages.DeviceID{})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -134,7 +134,7 @@ func TestScriptThatIsStoppedAgainAndAgainIsParked(t *testing.T) {
 		last := acquire(t, s, "bad")
 		refused := make(chan error, 1)
 		go func() {
-			_, err := s.acquire(context.Background(), formatter("bad"), javaScript)
+			_, err := s.acquire(context.Background(), formatter("bad"), javaScript, messages.DeviceID{})
 			refused <- err
 		}()
 		synctest.Wait()
@@ -147,7 +147,7 @@ func TestScriptThatIsStoppedAgainAndAgainIsParked(t *testing.T) {
 		}
 		for pause := parkFirst; pause < parkLongest; pause *= 2 {
 			time.Sleep(pause - time.Millisecond)
-			if _, err := s.acquire(t.Context(), formatter("bad"), javaScript); !errors.Is(err, parked) {
+			if _, err := s.acquire(t.Context(), formatter("bad"), javaScript, messages.DeviceID{}); !errors.Is(err, parked) {
 				t.Fatalf("before %s: got %v, want formatter_parked", pause, err)
 			}
 			time.Sleep(time.Millisecond)
@@ -157,13 +157,67 @@ func TestScriptThatIsStoppedAgainAndAgainIsParked(t *testing.T) {
 			t.Errorf("%d scripts are parked, want 1", n)
 		}
 		time.Sleep(parkLongest)
-		for range forgiveAfter {
+		for range 20 * scriptForgives {
 			prove(t, s, "bad")
 		}
 		if stop() {
 			t.Error("parked at the first strike after it was forgiven")
 		}
 	})
+}
+
+// TestDeviceThatMakesAScriptLoopIsParkedAlone: the payloads of one device in ten make the script that all share run too long.
+func TestDeviceThatMakesAScriptLoopIsParkedAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(1, time.Now)
+		parked := &messages.Error{Name: "formatter_parked"}
+		stops, refusals := 0, 0
+		for round := range 30 {
+			for i := range 10 {
+				device := messages.DeviceID{ApplicationID: "app", DeviceID: fmt.Sprint("device-", i)}
+				w, err := s.acquire(t.Context(), formatter("shared"), javaScript, device)
+				switch {
+				case i == 3 && errors.Is(err, parked):
+					refusals++
+				case err != nil:
+					t.Fatalf("round %d, %s: %v", round, device, err)
+				case i == 3:
+					s.release(w, nil, 100*time.Millisecond, errLimit)
+					stops++
+				default:
+					s.release(w, nil, time.Millisecond, nil)
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if stops < strikesToPark || refusals <= stops {
+			t.Errorf("the device ran %d times and was refused %d times, want %d runs and then mostly refusals", stops, refusals, strikesToPark)
+		}
+	})
+}
+
+func TestWatchedDevicesAreBounded(t *testing.T) {
+	t.Parallel()
+	var s script
+	for i := range 2 * maxOffenders {
+		s.settle(time.Now(), messages.DeviceID{ApplicationID: "app", DeviceID: fmt.Sprint(i)}, 0, errLimit)
+	}
+	if n := len(s.offenders); n != maxOffenders {
+		t.Errorf("%d devices are watched, want %d", n, maxOffenders)
+	}
+}
+
+func TestPatientSetParksNothing(t *testing.T) {
+	t.Parallel()
+	s := newSlots(1, time.Now)
+	s.patient = true
+	for range 3 * strikesToPark {
+		if s.release(acquire(t, s, "bad"), nil, 0, errLimit) {
+			t.Fatal("the script was parked")
+		}
+	}
+	s.release(acquire(t, s, "bad"), nil, 0, nil)
 }
 
 func TestWaitingCallGivesUpWithItsContext(t *testing.T) {
@@ -174,7 +228,7 @@ func TestWaitingCallGivesUpWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for _, name := range []string{"a", "b"} {
-			if _, err := s.acquire(ctx, formatter(name), javaScript); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := s.acquire(ctx, formatter(name), javaScript, messages.DeviceID{}); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 			}
 		}
@@ -194,7 +248,7 @@ func TestQueueOfAScriptIsBounded(t *testing.T) {
 	done := make(chan error)
 	for range maxWaiting {
 		go func() {
-			w, err := s.acquire(context.Background(), formatter("a"), javaScript)
+			w, err := s.acquire(context.Background(), formatter("a"), javaScript, messages.DeviceID{})
 			if err == nil {
 				s.release(w, nil, 0, nil)
 			}
@@ -204,11 +258,11 @@ func TestQueueOfAScriptIsBounded(t *testing.T) {
 	for waiting := 0; waiting < maxWaiting; {
 		_, waiting, _ = s.counts()
 	}
-	if _, err := s.acquire(t.Context(), formatter("a"), javaScript); messages.CodeOf(err) != messages.CodeExhausted {
+	if _, err := s.acquire(t.Context(), formatter("a"), javaScript, messages.DeviceID{}); messages.CodeOf(err) != messages.CodeExhausted {
 		t.Errorf("got %v, want formatter_busy", err)
 	}
 	go func() {
-		w, err := s.acquire(context.Background(), formatter("other"), javaScript)
+		w, err := s.acquire(context.Background(), formatter("other"), javaScript, messages.DeviceID{})
 		if err == nil {
 			s.release(w, nil, 0, nil)
 		}
@@ -230,7 +284,7 @@ func TestCloseRefusesWaitingCalls(t *testing.T) {
 		refused := make(chan error, 2)
 		for _, name := range []string{"a", "b"} {
 			go func() {
-				_, err := s.acquire(context.Background(), formatter(name), javaScript)
+				_, err := s.acquire(context.Background(), formatter(name), javaScript, messages.DeviceID{})
 				refused <- err
 			}()
 		}
@@ -242,7 +296,7 @@ func TestCloseRefusesWaitingCalls(t *testing.T) {
 			}
 		}
 		s.release(running, nil, 0, nil)
-		if _, err := s.acquire(t.Context(), formatter("c"), javaScript); messages.CodeOf(err) != messages.CodeUnavailable {
+		if _, err := s.acquire(t.Context(), formatter("c"), javaScript, messages.DeviceID{}); messages.CodeOf(err) != messages.CodeUnavailable {
 			t.Errorf("after: got %v, want formatter_unavailable", err)
 		}
 	})

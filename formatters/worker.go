@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"lorikeet/formatters/javascript"
@@ -168,6 +169,9 @@ func errorOf(err error) *messages.Error {
 	var e *messages.Error
 	if !errors.As(err, &e) {
 		e = messages.Invalid("formatter_error", "%v", err)
+	}
+	if strings.TrimSpace(e.Message) == "" { // an event without a reason would look like one that was never decoded
+		return messages.Errorf(e.Code, e.Name, "the script failed and gave no reason")
 	}
 	return e
 }

@@ -40,7 +40,7 @@ func (c *formatterTestCommand) Run(ctx context.Context) error {
 		return errors.New("nothing to run: name a list of cases, or a device repository with --repository")
 	}
 	run := &formatterRun{ctx: ctx, sources: map[string]source{}, failuresOnly: c.Failures, severalLists: len(c.Lists) > 1, out: bufio.NewWriter(os.Stdout)}
-	cfg := formatters.Config{Workers: c.Workers, Timeout: c.Timeout}
+	cfg := formatters.Config{Workers: c.Workers, Timeout: c.Timeout, Patient: true}
 	if c.Repository != "" {
 		var err error
 		if cfg.Repository, err = repository.Open(c.Repository, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {

@@ -104,6 +104,7 @@ func TestUplinkResults(t *testing.T) {
 		{"no data", `{warnings: ["unknown port"]}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"unknown port"}}},
 		{"null", `{data: null, errors: []}`, messages.Decoded{Data: json.RawMessage(`{}`)}},
 		{"warnings", `{data: {}, warnings: ["a", "b"], errors: []}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"a", "b"}}},
+		{"no errors", `{data: {}, warnings: "", errors: false}`, messages.Decoded{Data: json.RawMessage(`{}`)}},
 		{"a warning", `{data: {}, warnings: "a", errors: null}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"a"}}},
 		{"odd warnings", `{data: {}, warnings: [1, null, {a: 1}, new TypeError("t")]}`, messages.Decoded{Data: json.RawMessage(`{}`), Warnings: []string{"1", "null", `{"a":1}`, "TypeError: t"}}},
 		{"text", `{data: {s: "é😀\u2028\"\\\n\ud800"}}`, messages.Decoded{Data: json.RawMessage("{\"s\":\"é😀\u2028\\\"\\\\\\n\\ud800\"}")}},

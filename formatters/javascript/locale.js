@@ -7,16 +7,20 @@
 	// date: pattern with d, m (dd, mm: two digits) and y; join: between date and time; time: between hours and minutes; group, point: of numbers.
 	const locales = {
 		'en-US': {date: 'm/d/y', twelve: [' AM', ' PM']}, 'en-GB': {date: 'dd/mm/y'}, 'en-CA': {date: 'y-mm-dd', twelve: [' a.m.', ' p.m.']},
+		'en-AU': {date: 'dd/mm/y', twelve: [' am', ' pm']}, 'en-NZ': {date: 'd/mm/y', twelve: [' am', ' pm']}, 'en-IN': {date: 'd/m/y', twelve: [' am', ' pm']}, 'en-IE': {date: 'd/m/y'},
 		de: {date: 'd.m.y', group: '.', point: ','}, fr: {date: 'dd/mm/y', join: ' ', group: '\u202f', point: ','},
-		sv: {date: 'y-mm-dd', join: ' ', group: '\u00a0', point: ','}, nl: {date: 'd-m-y', group: '.', point: ','}, it: {date: 'd/m/y', group: '.', point: ','},
+		sv: {date: 'y-mm-dd', join: ' ', group: '\u00a0', point: ','}, nl: {date: 'd-m-y', group: '.', point: ','}, it: {date: 'dd/mm/y', group: '.', point: ','},
 		es: {date: 'd/m/y', hour: 1, group: '.', point: ','}, pt: {date: 'dd/mm/y', group: '.', point: ','}, pl: {date: 'd.mm.y', group: '\u00a0', point: ','},
 		da: {date: 'd.m.y', time: '.', group: '.', point: ','}, fi: {date: 'd.m.y', join: ' klo ', time: '.', hour: 1, group: '\u00a0', point: ','},
 		nb: {date: 'd.m.y', group: '\u00a0', point: ','}, cs: {date: 'd. m. y', join: ' ', hour: 1, group: '\u00a0', point: ','},
+		sk: {date: 'd. m. y', join: ' ', hour: 1, group: '\u00a0', point: ','}, ro: {date: 'dd.mm.y', group: '.', point: ','}, tr: {date: 'dd.mm.y', join: ' ', group: '.', point: ','},
+		ru: {date: 'dd.mm.y', group: '\u00a0', point: ','}, uk: {date: 'dd.mm.y', group: '\u00a0', point: ','},
 		zh: {date: 'y/m/d', join: ' '}, ja: {date: 'y/m/d', join: ' ', hour: 1},
 	};
 
 	function localeOf(name) {
-		const tag = String(Array.isArray(name) ? name[0] : name === undefined ? 'en-US' : name);
+		const wanted = Array.isArray(name) ? name[0] : name; // an empty list is how one asks for the default
+		const tag = String(wanted === undefined ? 'en-US' : wanted);
 		if (!/^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$/.test(tag)) throw new RangeError('Incorrect locale information provided');
 		const found = locales[tag] || locales[tag.split('-')[0]] || locales['en-US'];
 		return Object.assign({join: ', ', time: ':', group: ',', point: '.', hour: 2}, found);
@@ -102,7 +106,8 @@
 	function timeText(p, o, l) {
 		const twelve = o.hour12 === undefined ? o.hourCycle ? /h1[12]/.test(o.hourCycle) : l.twelve : o.hour12;
 		const names = l.twelve || [' am', ' pm'];
-		const hour = o.hour && (twelve ? p[3] % 12 || 12 : p[3]);
+		const midnight = o.hour12 === false && l.twelve ? 24 : 0; // en-US counts from 1 to 24 then
+		const hour = o.hour && (twelve ? p[3] % 12 || 12 : p[3] || midnight);
 		const values = [];
 		if (o.hour) values.push(o.hour === '2-digit' || !twelve && l.hour === 2 ? two(hour) : String(hour));
 		if (o.minute) values.push(o.hour || o.minute === '2-digit' && o.second ? two(p[4]) : String(p[4]));

@@ -63,9 +63,9 @@ func (c *call) verdict(o *goja.Object) (warnings []string) {
 	return c.texts("warnings", o.Get("warnings"))
 }
 
-// texts reads an array of strings. A string alone is taken as one.
+// texts reads an array of strings. A string alone is taken as one; what counts as false (null, false, "", 0) is none.
 func (c *call) texts(what string, v goja.Value) []string {
-	if nothing(v) {
+	if v == nil || !v.ToBoolean() {
 		return nil
 	}
 	if s, ok := v.(goja.String); ok {

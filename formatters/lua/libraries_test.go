@@ -85,6 +85,7 @@ func TestLibraryFunctions(t *testing.T) {
 		{`string.format("%.4f", math.pi)`, `"3.1416"`},
 		{`math.random() < 1 and math.random(3) <= 3 and math.random(5, 5)`, `5`},
 		{`math.fmod(-7, 3)`, `-1`},
+		{`{math.log(1), math.log(1000, 10), math.log(8, 2), math.log(5, 5)}`, `[0,3,3,1]`},
 		{`{math.modf(-2.5)}`, `[-2,-0.5]`},
 
 		{`bit32.band(0xff, 0x3c) + bit32.bor(1, 2) + bit32.bxor(5, 1)`, `67`},

@@ -10,10 +10,27 @@ import (
 
 func newMath() map[string]vm.LValue {
 	out := upstream(vm.OpenMath, "math", "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp",
-		"ldexp", "log", "log10", "max", "min", "mod", "modf", "pow", "rad", "sin", "sinh", "sqrt", "tan", "tanh")
+		"ldexp", "log10", "max", "min", "mod", "modf", "pow", "rad", "sin", "sinh", "sqrt", "tan", "tanh")
 	out["random"] = &vm.LFunction{IsG: true, GFunction: mathRandom}
+	out["log"] = &vm.LFunction{IsG: true, GFunction: mathLog}
 	out["pi"], out["huge"] = vm.LNumber(math.Pi), vm.LNumber(math.Inf(1))
 	return out
+}
+
+// mathLog takes a base, as later versions do: 5.1 passes it over in silence, which gives people wrong values.
+func mathLog(l *vm.LState) int {
+	x := float64(l.CheckNumber(1))
+	switch base := float64(l.OptNumber(2, math.E)); base {
+	case math.E:
+		l.Push(vm.LNumber(math.Log(x)))
+	case 2:
+		l.Push(vm.LNumber(math.Log2(x)))
+	case 10:
+		l.Push(vm.LNumber(math.Log10(x)))
+	default:
+		l.Push(vm.LNumber(math.Log(x) / math.Log(base)))
+	}
+	return 1
 }
 
 func mathRandom(l *vm.LState) int {

@@ -45,12 +45,20 @@ func (r result) refuse(format string, args ...any) error {
 	return messages.Invalid("formatter_output", r.function+": "+format, args...)
 }
 
-// texts reads a list of strings; nothing, or one string instead of a list, will do.
+// texts reads a list of strings; nothing, or one string instead of a list, will do. False and the empty string are nothing.
 func (r result) texts(member string) ([]string, error) {
 	switch v := r.table.RawGetString(member).(type) {
 	case *vm.LNilType:
 		return nil, nil
+	case vm.LBool:
+		if !v {
+			return nil, nil
+		}
+		return nil, r.refuse(`%s is true: return a list of strings, such as %s = {"battery is low"}`, member, member)
 	case vm.LString:
+		if v == "" {
+			return nil, nil
+		}
 		return []string{clip(string(v))}, nil
 	case *vm.LTable:
 		n := v.Len()

@@ -52,6 +52,7 @@ func TestDecodedResults(t *testing.T) {
 		{`{data = {5, 6}}`, `{"1":5,"2":6}`, nil},
 		{`{data = {}, warnings = {"a", 5, true}}`, `{}`, []string{"a", "5", "true"}},
 		{`{data = {}, warnings = "a"}`, `{}`, []string{"a"}},
+		{`{data = {}, errors = "", warnings = false}`, `{}`, nil},
 		{`{data = {x = 0/0, y = {1/0}}}`, `{"x":null,"y":[null]}`, []string{
 			"data.x is not a finite number and became null: check for a division by zero",
 			"data.y[1] is not a finite number and became null: check for a division by zero"}},
@@ -88,7 +89,7 @@ func TestBadResultsAreRefused(t *testing.T) {
 		{`{data = {}, warnings = {{}}}`, "formatter_output", "warnings[1] is a table"},
 		{`{data = {}, warnings = {x = "a"}}`, "formatter_output", "warnings is not a list"},
 		{`{data = {}, errors = {x = "a"}}`, "formatter_output", "errors is not a list"},
-		{`{data = {}, errors = true}`, "formatter_output", "errors is a boolean"},
+		{`{data = {}, errors = true}`, "formatter_output", "errors is true"},
 		{`{data = json.array({x = 1})}`, "", ""},
 		{`{data = {x = json.array({x = 1})}}`, "formatter_output", "data.x was given to json.array"},
 		{`{data = {x = ("x"):rep(200000), y = ("x"):rep(200000)}}`, "formatter_output", "larger than 262144 bytes"},
