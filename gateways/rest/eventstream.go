@@ -55,6 +55,7 @@ type stream struct {
 	wanted   nameFilter
 	subjects map[string]subject
 	notices  chan notice
+	news     chan messages.DeliveryNotice
 	live     chan []eventBody // of the logs
 }
 
@@ -64,7 +65,7 @@ func (s *Server) streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), live: make(chan []eventBody)}
+	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), news: make(chan messages.DeliveryNotice, noticeBuffer), live: make(chan []eventBody)}
 	if st.wanted, err = newNameFilter(req.Names); err != nil {
 		return err
 	}
@@ -141,6 +142,7 @@ func (st *stream) run(req eventsRequest) error {
 	stop := context.AfterFunc(s.closing, func() { cancel(s.closing.Err()) })
 	defer stop()
 	defer s.cfg.Watch(func(change messages.Change) { st.note(change, cancel) })()
+	defer s.cfg.WatchDeliveries(func(n messages.DeliveryNotice) { st.noteDelivery(n, cancel) })()
 	ends, logs, err := st.openLogs(ctx)
 	if err != nil {
 		return err
@@ -179,6 +181,19 @@ func (st *stream) note(change messages.Change, cancel context.CancelCauseFunc) {
 	}
 	select {
 	case st.notices <- n:
+	default:
+		cancel(errSlow)
+	}
+}
+
+// noteDelivery hands over what happened to an integration. It must not block.
+func (st *stream) noteDelivery(n messages.DeliveryNotice, cancel context.CancelCauseFunc) {
+	subject, ok := st.subjects[n.ApplicationID]
+	if !ok || !subject.whole && (n.DeviceID == "" || !subject.includes(n.DeviceID)) {
+		return
+	}
+	select {
+	case st.news <- n:
 	default:
 		cancel(errSlow)
 	}
@@ -314,6 +329,10 @@ func (st *stream) forward(ctx context.Context) error {
 			err = st.send(events)
 		case n := <-st.notices:
 			err = st.sendNotice(ctx, n)
+		case n := <-st.news:
+			if event := st.server.eventOfDelivery(n); st.wanted.wants(event.Name) && st.call.access.Can(n.ApplicationID, messages.RightApplicationTrafficRead) {
+				err = st.send([]eventBody{event})
+			}
 		case <-beat.C:
 			if err = st.recheck(ctx); err == nil {
 				err = st.beat()
