@@ -116,7 +116,9 @@ type IntegrationsConfig struct {
 	// Only after that the log is taken to be older than the place, as after a restored backup. 0: at once.
 	ReplicaPatience time.Duration
 	// Documents keep dead letters and what is remembered over restarts; nil: they are only counted, and nothing is.
-	Documents   DocumentStore
+	Documents DocumentStore
+	// Notify hears of tries that failed, of each integration at most once a second. It must not block; nil: nobody does.
+	Notify      func(messages.DeliveryNotice)
 	SaveEvery   time.Duration    // a cursor is saved no more often than this; 0 = 200 ms
 	Now         func() time.Time // nil = time.Now
 	Random      func() float64   // in [0,1); nil = math/rand/v2

@@ -124,3 +124,30 @@ func TestADeletedIntegrationIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+func TestWatchersHearOfFailedTries(t *testing.T) {
+	deliveryTest(t, func(t *testing.T, m *Integrations, log *integrationTestLog, s *sink, _ *documents) {
+		heard := make(chan messages.DeliveryNotice, 1000)
+		m.cfg.Notify = func(n messages.DeliveryNotice) { heard <- n }
+		s.set(func(context.Context, messages.LogEntry) error { return errIntegrationTest })
+		m.Set(integrationTestKey, integrationTestConfig, s.build)
+		settleFor(time.Second)
+		log.append(1, 2, 3, 4, 5, 6, 7, 8)
+		settleFor(noticeEvery / 2)
+		if len(heard) != 1 { // there were 8 at least
+			t.Fatalf("%d notices within a moment, want 1", len(heard))
+		}
+		n := <-heard
+		want := messages.DeliveryNotice{
+			IntegrationRef: messages.IntegrationRef{Kind: "webhook", ApplicationID: "app", ID: "hook"}, What: messages.NoticeFailed, Time: n.Time, DeviceID: n.DeviceID,
+			Error: errIntegrationTest.Error(),
+		}
+		if n != want || n.DeviceID == "" || n.Time.IsZero() {
+			t.Errorf("%+v", n)
+		}
+		settleFor(time.Minute)
+		if len(heard) == 0 {
+			t.Error("later failures are not told")
+		}
+	})
+}

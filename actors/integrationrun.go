@@ -38,13 +38,16 @@ type integrationRun struct {
 	arrived     []messages.DeadLetter // dead letters that were delivered after all
 	noteAgain   time.Time             // when to try again to note them
 
+	notifiedAt   time.Time
 	changed      bool // there is something to remember
 	historyAt    time.Time
 	savedHealthy bool // so it was when it was noted last
 }
 
-// maxUnnoted is how many dead letters may wait for the store before nothing more is delivered.
-const maxUnnoted = 1000
+const (
+	maxUnnoted  = 1000        // dead letters that may wait for the store before nothing more is delivered
+	noticeEvery = time.Second // an endpoint that refuses a thousand events a second is one piece of news
+)
 
 // serve delivers until the runner is stopped (nil) or something inside panics. cursor is the place to begin, and at the end the last saved one.
 func (r *integrationRunner) serve(integration Integration, cursor *uint64) (err error) {
@@ -284,6 +287,7 @@ func (s *integrationRun) failed(res integrationResult, attempts []messages.Deliv
 		st.FailedAttempts++
 		st.LastFailedAt, st.LastError, st.LastStatus = now, text, res.status
 	})
+	s.notify(res, text, now)
 	for i, e := range res.entries {
 		a := &attempts[i]
 		a.Error, a.Outcome = text, messages.AttemptFailed
@@ -294,6 +298,22 @@ func (s *integrationRun) failed(res integrationResult, attempts []messages.Deliv
 			a.NextTryAt = &at
 		}
 	}
+}
+
+// notify tells those who watch of a try that failed.
+func (s *integrationRun) notify(res integrationResult, text string, now time.Time) {
+	if s.all.Notify == nil || now.Sub(s.notifiedAt) < noticeEvery {
+		return
+	}
+	s.notifiedAt = now
+	n := messages.DeliveryNotice{
+		IntegrationRef: messages.IntegrationRef{Kind: documentKind(s.cfg.Kind), ApplicationID: s.cfg.Application, ID: s.cfg.ID},
+		What:           messages.NoticeFailed, Time: now, Error: text, StatusCode: res.status,
+	}
+	if len(res.entries) == 1 {
+		n.DeviceID = res.entries[0].Device.DeviceID
+	}
+	s.all.Notify(n)
 }
 
 // giveUp makes a dead letter of an event. It is noted before the cursor passes it.

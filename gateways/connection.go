@@ -9,17 +9,25 @@ import (
 
 // ConnectionTracker keeps the state of one connection that is made anew for ever. Its zero value is not usable: see NewConnectionTracker.
 type ConnectionTracker struct {
+	notify func(what, reason string)
+	stop   sync.Once
+
 	mu    sync.Mutex
 	state messages.ConnectionState
 }
 
-// NewConnectionTracker starts with a connection that is being made.
-func NewConnectionTracker() *ConnectionTracker {
-	return &ConnectionTracker{state: messages.ConnectionState{State: messages.ConnectionConnecting, Since: time.Now()}}
+// NewConnectionTracker starts with a connection that is being made. notify hears what becomes of it, messages.NoticeStarted and so on; it must not block,
+// and may be nil.
+func NewConnectionTracker(notify func(what, reason string)) *ConnectionTracker {
+	if notify == nil {
+		notify = func(string, string) {}
+	}
+	return &ConnectionTracker{notify: notify, state: messages.ConnectionState{State: messages.ConnectionConnecting, Since: time.Now()}}
 }
 
 // Up notes that the connection is there.
 func (t *ConnectionTracker) Up() {
+	defer t.notify(messages.NoticeStarted, "")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.set(messages.ConnectionConnected)
@@ -28,11 +36,17 @@ func (t *ConnectionTracker) Up() {
 
 // Down notes that it is not, or that one more try failed. reason is shown to people: no secrets. "" keeps the last one.
 func (t *ConnectionTracker) Down(reason string) {
+	if reason != "" {
+		defer t.notify(messages.NoticeFailed, reason)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.set(messages.ConnectionConnecting)
 	t.note(reason)
 }
+
+// Stop notes that the connection was ended by ourselves and is not made again.
+func (t *ConnectionTracker) Stop() { t.stop.Do(func() { t.notify(messages.NoticeStopped, "") }) }
 
 // Error notes what the other side reported on a connection that stays.
 func (t *ConnectionTracker) Error(reason string) {

@@ -32,6 +32,23 @@ type DeliveryStatus struct {
 	Connection      *ConnectionState `json:"connection,omitempty"`  // of integrations that keep one
 }
 
+// What a DeliveryNotice tells.
+const (
+	NoticeStarted = "started" // a pub/sub integration has its connection
+	NoticeStopped = "stopped" // it was ended: changed, deleted, or it moves to another node
+	NoticeFailed  = "failed"  // a try failed: to deliver, or to connect
+)
+
+// DeliveryNotice is what happened to an integration, for those who watch just now.
+type DeliveryNotice struct {
+	IntegrationRef
+	What       string    `json:"what"`
+	Time       time.Time `json:"time"`
+	DeviceID   string    `json:"device_id,omitempty"`   // of the event that was not delivered, if it was one
+	Error      string    `json:"error,omitempty"`       // of what failed
+	StatusCode int       `json:"status_code,omitempty"` // of HTTP
+}
+
 // Outcomes of a delivery try.
 const (
 	AttemptDelivered  = "delivered"

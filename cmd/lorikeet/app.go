@@ -48,6 +48,7 @@ type server struct {
 	transmitter  *actors.Transmitter
 	integrations *actors.Integrations
 	connector    *connector
+	notices      *notices
 	broker       *broker.Server
 	logins       loginWatchers
 	stopCleaning func()
@@ -89,7 +90,7 @@ func (random) Bytes(n int) []byte {
 // startServer opens the store and starts every part. What was started is closed again if a later part fails. If this start makes the admin key, it is
 // written to out.
 func startServer(ctx context.Context, cfg Config, log *slog.Logger, out io.Writer) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log, out: out, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8)}
+	s := &server{cfg: cfg, log: log, out: out, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8), notices: newNotices()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
@@ -180,8 +181,9 @@ func (s *server) startIntegrations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store}
+	cfg := actors.IntegrationsConfig{Logger: s.log.With("component", "integrations"), Metrics: s.metrics, Documents: s.store, Notify: s.notices.publish}
 	if s.clustered != nil {
+		s.notices.tellNodes = func(body []byte) { s.clustered.node.TellNodes(kindNotice, body) }
 		cfg.ReplicaPatience = 30 * time.Second
 	}
 	s.integrations = actors.NewIntegrations(s.system.Root, s.store, cfg)
@@ -190,7 +192,7 @@ func (s *server) startIntegrations(ctx context.Context) error {
 		return err
 	}
 	s.connector = &connector{
-		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input, notify: s.notices.publish,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)

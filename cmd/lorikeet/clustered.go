@@ -41,6 +41,7 @@ const (
 	kindRelease      = "release_integrations"
 	kindHealth       = "integration_health"
 	kindIntegration  = "integration"
+	kindNotice       = "delivery_notice"
 	kindGatewayStats = "gateway_stats"
 	kindNodeStats    = "node_stats"
 )
@@ -268,6 +269,7 @@ func (s *server) nodeHandlers() map[string]node.Handler {
 			return s.localHealth(ctx, string(body)), nil
 		},
 		kindIntegration: s.handleIntegration,
+		kindNotice:      s.notices.handle,
 		kindGatewayStats: func(_ context.Context, _ string, body []byte) ([]byte, error) {
 			if len(body) != 8 {
 				return nil, messages.Invalid("malformed_message", "EUI of another node")

@@ -46,6 +46,7 @@ type connector struct {
 	downlinks    gateways.Downlinks
 	input        v3.Input // how wrong downlinks of pub/sub are taken
 	metrics      *gateways.DownlinkMetrics
+	notify       func(messages.DeliveryNotice)
 	log          *slog.Logger
 
 	mu      sync.Mutex
@@ -241,13 +242,18 @@ func (c *connector) setPubSub(p v3.PubSub) {
 	if p.CreatedAt != nil {
 		cfg.Created = *p.CreatedAt
 	}
+	notify := func(what, reason string) {
+		c.notify(messages.DeliveryNotice{
+			IntegrationRef: messages.IntegrationRef{Kind: "pubsub", ApplicationID: app, ID: p.IDs.PubSubID}, What: what, Time: time.Now(), Error: reason,
+		})
+	}
 	open := func() (actors.Integration, error) {
-		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log})
+		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Notify: notify})
 	}
 	if p.MQTT != nil {
 		cfg.Kind = "mqtt"
 		open = func() (actors.Integration, error) {
-			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log})
+			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Notify: notify})
 		}
 	}
 	c.set(integrationKey("pubsub", app, p.IDs.PubSubID), cfg, open)

@@ -32,6 +32,7 @@ type Config struct {
 	Metrics   *gateways.DownlinkMetrics // may be nil
 	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
+	Notify    func(what, reason string) // hears what becomes of the connection, messages.NoticeStarted and so on; it must not block, and may be nil
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
 }
@@ -86,7 +87,7 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Downlinks == nil {
 		set.topics.Downlinks = nil
 	}
-	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), taken: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
+	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), inbox: make(chan request, downlinkQueue), taken: make(chan struct{}), tracker: gateways.NewConnectionTracker(cfg.Notify)}
 	c.door, c.keeper = c.newDoor(false), c.newDoor(true)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Add(2)
@@ -106,31 +107,14 @@ func (c *Client) keepConnected() {
 	defer c.running.Done()
 	for attempt := 0; c.ctx.Err() == nil; attempt++ {
 		conn, err := c.connect()
-		if err != nil {
-			c.cfg.Logger.Warn("can not use the MQTT server; trying again", "error", err)
-			c.tracker.Down(err.Error())
-		} else {
-			since := time.Now()
-			c.tracker.Up()
-			c.setConnection(conn)
-			reason := "the integration is closed"
-			select {
-			case <-conn.ctx.Done():
-				reason = conn.reason
-				c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
-			case <-c.ctx.Done():
-				select {
-				case <-c.taken: // what was carried out is acknowledged
-				case <-conn.ctx.Done():
-				}
-			}
-			c.tracker.Down(reason)
-			c.setConnection(nil)
-			conn.drop(reason)
-			conn.client.Disconnect(250)
-			if time.Since(since) > steadyAfter {
+		switch {
+		case err == nil:
+			if c.use(conn) {
 				attempt = 0
 			}
+		case c.ctx.Err() == nil:
+			c.cfg.Logger.Warn("can not use the MQTT server; trying again", "error", err)
+			c.tracker.Down(err.Error())
 		}
 		t := time.NewTimer(c.delay(attempt))
 		select {
@@ -139,6 +123,29 @@ func (c *Client) keepConnected() {
 			t.Stop()
 		}
 	}
+}
+
+// use gives a connection to all who need one, until it breaks or the client is closed. steady: it was a good one.
+func (c *Client) use(conn *connection) (steady bool) {
+	since := time.Now()
+	c.tracker.Up()
+	c.setConnection(conn)
+	reason := "the integration is closed"
+	select {
+	case <-conn.ctx.Done():
+		reason = conn.reason
+		c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
+		c.tracker.Down(reason)
+	case <-c.ctx.Done():
+		select {
+		case <-c.taken: // what was carried out is acknowledged
+		case <-conn.ctx.Done():
+		}
+	}
+	c.setConnection(nil)
+	conn.drop(reason)
+	conn.client.Disconnect(250)
+	return time.Since(since) > steadyAfter
 }
 
 // delay before the next try to connect: 0.1 s doubled, with a random part.
@@ -279,5 +286,6 @@ func (c *Client) connected(ctx context.Context) (*connection, error) {
 func (c *Client) Close() error {
 	c.cancel()
 	c.running.Wait()
+	c.tracker.Stop()
 	return nil
 }

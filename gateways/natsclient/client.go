@@ -32,6 +32,7 @@ type Config struct {
 	Metrics   *gateways.DownlinkMetrics // may be nil
 	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
+	Notify    func(what, reason string) // hears what becomes of the connection, messages.NoticeStarted and so on; it must not block, and may be nil
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
 }
@@ -74,7 +75,7 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Downlinks == nil {
 		set.topics.Downlinks = nil
 	}
-	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), tracker: gateways.NewConnectionTracker()}
+	c := &Client{cfg: cfg, set: set, changed: make(chan struct{}), tracker: gateways.NewConnectionTracker(cfg.Notify)}
 	c.door = &gateways.DownlinkDoor{
 		Application: ids.ApplicationIDs.ApplicationID, Provider: "nats", Downlinks: cfg.Downlinks, Metrics: cfg.Metrics, Logger: cfg.Logger, Input: cfg.Input,
 		Protobuf: set.format == gateways.FormatProtobuf, SenderRepeats: set.pulled,
@@ -255,6 +256,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.running.Wait()
+	c.tracker.Stop()
 	c.mu.Lock()
 	nc := c.nc
 	c.mu.Unlock()

@@ -170,7 +170,7 @@ func (s *Server) eventOf(ctx context.Context, n notice) eventBody {
 	case messages.KindWebhook:
 		out.Data = typed("type.googleapis.com/ttn.lorawan.v3.ApplicationWebhookIdentifiers", asJSON(v3.WebhookIDs{ApplicationIDs: ids, WebhookID: sub}))
 	case messages.KindPubSub:
-		out.Data = typed("type.googleapis.com/ttn.lorawan.v3.ApplicationPubSubIdentifiers", asJSON(v3.PubSubIDs{ApplicationIDs: ids, PubSubID: sub}))
+		out.Data = typed(typePubSub, asJSON(v3.PubSubIDs{ApplicationIDs: ids, PubSubID: sub}))
 	}
 	switch {
 	case n.Deleted:

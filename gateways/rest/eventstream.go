@@ -56,7 +56,8 @@ type stream struct {
 	wanted   nameFilter
 	subjects map[string]subject
 	notices  chan notice
-	logins   chan eventBody   // that failed
+	logins   chan eventBody // that failed
+	news     chan messages.DeliveryNotice
 	live     chan []eventBody // of the logs
 }
 
@@ -66,7 +67,7 @@ func (s *Server) streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), logins: make(chan eventBody, loginBuffer), live: make(chan []eventBody)}
+	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), news: make(chan messages.DeliveryNotice, noticeBuffer), logins: make(chan eventBody, loginBuffer), live: make(chan []eventBody)}
 	if st.wanted, err = newNameFilter(req.Names); err != nil {
 		return err
 	}
@@ -144,6 +145,7 @@ func (st *stream) run(req eventsRequest) error {
 	defer stop()
 	defer s.cfg.Watch(func(change messages.Change) { st.note(change, cancel) })()
 	defer s.cfg.WatchLogins(st.noteLogin)()
+	defer s.cfg.WatchDeliveries(func(n messages.DeliveryNotice) { st.noteDelivery(n, cancel) })()
 	ends, logs, err := st.openLogs(ctx)
 	if err != nil {
 		return err
@@ -195,6 +197,19 @@ func (st *stream) noteLogin(app string, reason error) {
 	select {
 	case st.logins <- st.server.loginEvent(app, reason):
 	default:
+	}
+}
+
+// noteDelivery hands over what happened to an integration. It must not block.
+func (st *stream) noteDelivery(n messages.DeliveryNotice, cancel context.CancelCauseFunc) {
+	subject, ok := st.subjects[n.ApplicationID]
+	if !ok || !subject.whole && (n.DeviceID == "" || !subject.includes(n.DeviceID)) {
+		return
+	}
+	select {
+	case st.news <- n:
+	default:
+		cancel(errSlow)
 	}
 }
 
@@ -330,6 +345,10 @@ func (st *stream) forward(ctx context.Context) error {
 			err = st.sendNotice(ctx, n)
 		case event := <-st.logins:
 			if st.wanted.wants(event.Name) && st.call.access.Can(event.Identifiers[0].ApplicationIDs.ApplicationID, messages.RightApplicationTrafficRead) {
+				err = st.send([]eventBody{event})
+			}
+		case n := <-st.news:
+			if event := st.server.eventOfDelivery(n); st.wanted.wants(event.Name) && st.call.access.Can(n.ApplicationID, messages.RightApplicationTrafficRead) {
 				err = st.send([]eventBody{event})
 			}
 		case <-beat.C:

@@ -78,12 +78,13 @@ type Config struct {
 	Input   v3.Input // how wrong input is taken
 	NetID   [3]byte  // of the network
 	// EventLog is what the event stream reads, Watch tells it of changes: it calls fn, which does not block, after each write of the registry until cancel
-	// is called. Origin names this node in events.
-	EventLog EventLog
-	Watch    func(fn func(messages.Change)) (cancel func())
-	// WatchLogins tells it of MQTT clients of this node that could not log in, in the same way.
-	WatchLogins func(fn func(application string, reason error)) (cancel func())
-	Origin      string
+	// is called. WatchDeliveries tells in the same way of integrations that start, stop and fail, and WatchLogins of MQTT clients of this node that could
+	// not log in. Origin names this node in events.
+	EventLog        EventLog
+	Watch           func(fn func(messages.Change)) (cancel func())
+	WatchDeliveries func(fn func(messages.DeliveryNotice)) (cancel func())
+	WatchLogins     func(fn func(application string, reason error)) (cancel func())
+	Origin          string
 	// DevAddrs gives the addresses of a device's sessions, from memory.
 	DevAddrs func(messages.DeviceID) []messages.DevAddr
 	// IssueDevEUI gives an EUI that was not given before; nil: a random locally administered one.
@@ -232,6 +233,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.WatchLogins == nil {
 		cfg.WatchLogins = func(func(string, error)) func() { return func() {} }
+	}
+	if cfg.WatchDeliveries == nil {
+		cfg.WatchDeliveries = func(func(messages.DeliveryNotice)) func() { return func() {} }
 	}
 	if cfg.DevAddrs == nil {
 		cfg.DevAddrs = func(messages.DeviceID) []messages.DevAddr { return nil }
