@@ -77,6 +77,9 @@ func (d *Device) ready() error {
 	if d.cfg.Clock().Before(d.movingUntil) {
 		return errMoving(d.id)
 	}
+	if d.profile != nil && d.loaded {
+		return nil
+	}
 	ctx, cancel := d.context()
 	defer cancel()
 	if d.profile == nil {

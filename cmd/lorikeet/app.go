@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"lorikeet/actors"
+	"lorikeet/actors/radiogateway"
 	"lorikeet/cluster"
 	"lorikeet/formatters"
 	"lorikeet/formatters/repository"
@@ -122,9 +123,11 @@ func (s *server) startDevices(ctx context.Context) error {
 		return err
 	}
 	metrics := actors.NewMetrics(s.metrics)
-	s.transmitter = actors.NewTransmitter(actors.TransmitterConfig{
-		Send: s.send, Clock: time.Now, Log: s.log.With("component", "transmitter"), Registerer: s.metrics,
-	})
+	transmitter := actors.TransmitterConfig{Send: s.send, Clock: time.Now, Log: s.log.With("component", "transmitter"), Registerer: s.metrics}
+	if s.cfg.Radio.DutyCycle {
+		transmitter.SubBands = radiogateway.EU868()
+	}
+	s.transmitter = actors.NewTransmitter(transmitter)
 	cfg := &actors.DeviceConfig{
 		Store: s.store, Registry: s.registry, Formatters: s.scripts, Transmitter: s.transmitter, Random: random{},
 		Router: func() actors.Router { return s.router }, Regions: actors.NewRegions(), NetID: netID, Network: s.cfg.networkIDs(), Activations: s.registry,

@@ -118,6 +118,7 @@ type RadioConfig struct {
 	DeduplicationWindow time.Duration `yaml:"deduplication_window" doc:"how long copies of an uplink are awaited at most"`
 	MaxInFlight         int64         `yaml:"max_in_flight" doc:"frames in work; beyond it the newest are dropped"`
 	PassivateAfter      time.Duration `yaml:"passivate_after" doc:"an idle device leaves memory after this time"`
+	DutyCycle           bool          `yaml:"duty_cycle" doc:"keep each radio gateway within the duty cycle of 863 to 870 MHz (ETSI EN 300 220): other windows and radio gateways are tried, then the downlink waits for the next uplink"`
 }
 
 type StoreConfig struct {

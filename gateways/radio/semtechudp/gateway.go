@@ -74,14 +74,15 @@ type Connection struct {
 }
 
 // allow counts a datagram from the address downlinks go to, or from any other, and says whether it is within the rate.
-func (g *radioGateway) allow(from netip.Addr, now time.Time) bool {
+func (g *radioGateway) allow(from netip.Addr, size int, now time.Time) bool {
 	g.mu.Lock()
 	own := g.pullAddr.IsValid() && g.pullAddr.Addr() == from
 	g.mu.Unlock()
+	limit := g.strangers
 	if own {
-		return g.limit.AllowN(now, 1)
+		limit = g.limit
 	}
-	return g.strangers.AllowN(now, 1)
+	return limit.AllowN(now, min(1+size>>10, limit.Burst()))
 }
 
 // pushed notes a PUSH_DATA. own is true if it comes from the IP address downlinks go to: only then its tmst says what time the concentrator has.

@@ -165,9 +165,10 @@ func TestTxAckFromAnotherAddressIsIgnored(t *testing.T) {
 func TestRateOfOneRadioGateway(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.MaxRate = 10 })
 	b.receive(packet(2, 1, pullData, gateway, ""), home, noon)
+	body := "{}"
 	flood := func(from string, now time.Time) (taken int) {
 		for range 200 {
-			if _, ok := b.receive(packet(2, 1, pushData, gateway, "{}"), netip.MustParseAddrPort(from), now); ok {
+			if _, ok := b.receive(packet(2, 1, pushData, gateway, body), netip.MustParseAddrPort(from), now); ok {
 				taken++
 			}
 		}
@@ -190,6 +191,14 @@ func TestRateOfOneRadioGateway(t *testing.T) {
 	if b.dropped(dropRate) != 181+180+190+1 || b.dropped(dropUnmatched) != 0 {
 		t.Error("TX_ACKs have no rate")
 	}
+	body = strings.Repeat(" ", 4<<10) // counts as five
+	if got := flood("192.0.2.1:77", noon.Add(time.Minute)); got != 4 {
+		t.Errorf("large datagrams: %d taken", got)
+	}
+	body = strings.Repeat(" ", 60<<10) // more than the burst, so it takes all of it
+	if got := flood("192.0.2.1:77", noon.Add(2*time.Minute)); got != 1 {
+		t.Errorf("very large datagrams: %d taken", got)
+	}
 }
 
 func TestWhatIsInFlightIsBounded(t *testing.T) {
@@ -209,7 +218,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 }
 
 func TestWhatIsInFlightIsBoundedInBytes(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, func(c *Config) { c.MaxRate = 1e6 })
 	body := strings.Repeat(" ", 60000)
 	for range 1500 {
 		b.receive(packet(2, 1, pushData, gateway, body), home, b.now)

@@ -92,7 +92,7 @@ func (s *Server) receive(datagram []byte, from netip.AddrPort, now time.Time) (r
 		s.acknowledged(h, body, from, now)
 		return reply, false
 	}
-	gw, id, location, reason := s.admit(h.eui, from, now)
+	gw, id, location, reason := s.admit(h.eui, len(body), from, now)
 	if reason != "" {
 		s.dropDatagram(reason)
 		return reply, false
@@ -127,8 +127,8 @@ func (s *Server) tellConnected(eui messages.EUI64, from netip.AddrPort) {
 	}
 }
 
-// admit says which radio gateway eui is, or why its datagram is dropped.
-func (s *Server) admit(eui messages.EUI64, from netip.AddrPort, now time.Time) (gw *radioGateway, id string, location *messages.Location, reason string) {
+// admit says which radio gateway eui is, or why its datagram with a body of size bytes is dropped.
+func (s *Server) admit(eui messages.EUI64, size int, from netip.AddrPort, now time.Time) (gw *radioGateway, id string, location *messages.Location, reason string) {
 	id, location, known := s.cfg.Registry.RadioGateway(eui)
 	if !known && !s.cfg.AutoRegister {
 		return nil, "", nil, dropUnknown
@@ -142,7 +142,7 @@ func (s *Server) admit(eui messages.EUI64, from netip.AddrPort, now time.Time) (
 			return nil, "", nil, dropUnknownRate
 		}
 	}
-	if !gw.allow(from.Addr(), now) {
+	if !gw.allow(from.Addr(), size, now) {
 		return nil, "", nil, dropRate
 	}
 	if !known {
@@ -164,7 +164,7 @@ func (s *Server) acknowledged(h header, body []byte, from netip.AddrPort, now ti
 		s.dropDatagram(dropUnmatched)
 		return
 	}
-	if !gw.allow(from.Addr(), now) {
+	if !gw.allow(from.Addr(), len(body), now) {
 		s.dropDatagram(dropRate)
 		return
 	}

@@ -72,7 +72,8 @@ type Config struct {
 	// TxAckTimeout bounds the wait for TX_ACK if the context of Send does not, default 5 s.
 	TxAckTimeout time.Duration
 
-	// MaxRate is how many datagrams per second one radio gateway may send from the IP address of its PULL_DATA, and as many again from all others;
+	// MaxRate is how many datagrams per second one radio gateway may send from the IP address of its PULL_DATA, and as many again from all others. Each
+	// full KiB of a datagram counts as one more, since the work is in what it holds;
 	// default 5000, bursts of twice as many.
 	MaxRate      float64
 	UnknownRate  float64 // radio gateways per second that one IP address may bring to AutoRegister, default 5
