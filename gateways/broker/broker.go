@@ -22,7 +22,6 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"lorikeet/gateways"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
@@ -48,7 +47,7 @@ type Config struct {
 	// LoginRefused is told of each client of an existing application that may not log in, unless its address had too many refusals already. It must not
 	// block. Nil: nobody is.
 	LoginRefused func(application string, reason error)
-	Downlinks    gateways.Downlinks
+	Downlinks    Downlinks
 	Input        v3.Input // how wrong downlinks are taken
 	Store        Store
 	// Node is the name of this server among those that share Store; empty if there are no others.
@@ -67,6 +66,14 @@ type Config struct {
 	WriteTimeout time.Duration
 	// WriteBuffer is how much may wait to be written to one client, in bytes, default 8 MiB. All together may have 32 times that.
 	WriteBuffer int
+}
+
+// Downlinks changes the downlink queues of devices.
+type Downlinks interface {
+	// QueueDownlinks appends to a queue, or replaces it. Once that is durable it gives the items as they were accepted, with their ids.
+	QueueDownlinks(ctx context.Context, device messages.DeviceID, downlinks []messages.Downlink, replace bool) ([]messages.Downlink, error)
+	// FailDownlinks tells the application that downlinks it sent were refused, and why.
+	FailDownlinks(ctx context.Context, device messages.DeviceID, downlinks []messages.Downlink, reason error) error
 }
 
 func (c *Config) setDefaults() {

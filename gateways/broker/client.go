@@ -23,6 +23,7 @@ type client struct {
 	window    int // messages of QoS 1 and 2 that may be on the way
 	will      *will
 	downlinks *gateways.DownlinkDoor
+	queue     *queue // behind it
 	protocol  *mqtt.Client
 	maxExpiry time.Duration // of its session
 	present   bool          // an earlier session goes on

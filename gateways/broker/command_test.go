@@ -285,11 +285,11 @@ func TestResultComesOnTheResponseTopic(t *testing.T) {
 	}
 	c.send(t, ask("push", push, "v3/app1@ttn/answers/1"))
 	answer := c.expect(t, packets.Publish)
-	if answer.TopicName != "v3/app1@ttn/answers/1" || string(answer.Payload) != `{"code":0}` || string(answer.Properties.CorrelationData) != "\x00\x01\x02" {
+	if answer.TopicName != "v3/app1@ttn/answers/1" || string(answer.Payload) != `{"code":0,"downlinks":[{"id":"1"}]}` || string(answer.Properties.CorrelationData) != "\x00\x01\x02" {
 		t.Errorf("%s %s %x", answer.TopicName, answer.Payload, answer.Properties.CorrelationData)
 	}
 	c.expect(t, packets.Puback)
-	if answer := old.expect(t, packets.Publish); answer.TopicName != "v3/app1/answers/1" || string(answer.Payload) != `{"code":0}` {
+	if answer := old.expect(t, packets.Publish); answer.TopicName != "v3/app1/answers/1" || string(answer.Payload) != `{"code":0,"downlinks":[{"id":"1"}]}` {
 		t.Errorf("a client of 3.1.1 got %s %s", answer.TopicName, answer.Payload)
 	}
 	c.send(t, ask("replace", `{}`, "v3/app1@ttn/answers/2"))

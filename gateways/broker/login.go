@@ -141,7 +141,8 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: reporter{s.cfg.Downlinks, s.application(app)}, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
+	c.queue = &queue{downlinks: s.cfg.Downlinks, app: s.application(app)}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: c.queue, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
 }
 
 // enter makes c the connection of its session: the one that there is, here or in the store, or a new one. Logins of one session come one after the
