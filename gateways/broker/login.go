@@ -20,6 +20,8 @@ const (
 	maxKeepAlive = 600
 	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections.
 	sessionsPerConnection = 2
+	// takeOverTries is how often a login reads a session anew that another node writes at the same time.
+	takeOverTries = 5
 	// storeTimeout is for what is to be written at the end of a connection.
 	storeTimeout = 10 * time.Second
 
@@ -229,6 +231,17 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 		}
 		s.drop(here, reasonTakenOver) // by another node, which has closed the connection since, or will be closed
 	}
+	for try := 1; ; try++ {
+		session, err := s.storedSession(ctx, c, key, apiKey, clean)
+		if !errors.Is(err, errTakenOver) || try == takeOverTries {
+			return session, err
+		}
+	}
+}
+
+// storedSession finds the session in the store, or makes one. errTakenOver: another node wrote it meanwhile, perhaps only that its client has gone.
+func (s *Server) storedSession(ctx context.Context, c *client, key sessionKey, apiKey string, clean bool) (*session, error) {
+	expiry := c.sessionExpiry()
 	doc, revision, exists, err := s.find(ctx, key)
 	if err != nil {
 		return nil, err
