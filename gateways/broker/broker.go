@@ -117,7 +117,7 @@ type Server struct {
 	turns      turns
 	attempts   *attempts
 	began      time.Time
-	kept       atomic.Int64 // sessions in the store, about
+	kept       keptSessions
 
 	ctx        context.Context // ends what runs for clients
 	cancel     context.CancelFunc
@@ -154,7 +154,7 @@ func Open(cfg Config) (*Server, error) {
 func newServer(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, byID: map[string]*session{}, wills: map[sessionKey]*time.Timer{},
-		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), attempts: newAttempts(time.Now), began: time.Now(),
+		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), kept: newKeptSessions(), attempts: newAttempts(time.Now), began: time.Now(),
 	}
 	s.memory.limit = 32 * int64(cfg.WriteBuffer)
 	s.window.limit = s.memory.limit / 2 // what lanes send never fills the buffers; the rest is for QoS 0

@@ -18,7 +18,8 @@ const (
 	listenerName = "tcp"
 	// maxKeepAlive is told to clients of MQTT 5 that ask for more, or for none, in seconds.
 	maxKeepAlive = 600
-	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections.
+	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections. One application may have half of them: one whose clients
+	// come with a new id each time keeps nobody else's out.
 	sessionsPerConnection = 2
 	// takeOverTries is how often a login reads a session anew that another node writes at the same time.
 	takeOverTries = 5
@@ -156,6 +157,7 @@ func (s *Server) enter(c *client, key sessionKey, apiKey string, clean bool, rev
 	session, err := s.sessionFor(ctx, c, key, apiKey, clean)
 	if err != nil {
 		if messages.CodeOf(err) == messages.CodeExhausted {
+			s.announce(c, credentials{username: key.username, clientID: key.clientID}, c.downlinks.Application, err)
 			return s.refuse(c, "max_sessions", packets.ErrServerUnavailable), true
 		}
 		s.log.Warn("MQTT login refused since the session can't be read or written", "client_id", shown(key.clientID), "err", err)
@@ -251,10 +253,11 @@ func (s *Server) storedSession(ctx context.Context, c *client, key sessionKey, a
 	session.stored.exists, session.stored.revision = revision != 0, revision
 	session.stored.generation.Store(doc.Generation)
 	c.present = exists && !clean && !doc.expired(time.Now(), s.began)
-	if !c.present && expiry > 0 && !exists && s.kept.Load() >= int64(sessionsPerConnection*s.cfg.MaxConnections) {
-		return nil, messages.Errorf(messages.CodeExhausted, "max_sessions", "too many MQTT sessions are kept")
+	if !c.present && expiry > 0 && !exists {
+		err = s.kept.room(app, sessionsPerConnection*s.cfg.MaxConnections)
 	}
 	switch {
+	case err != nil:
 	case c.present:
 		err = session.restore(ctx, doc)
 	case exists:
@@ -292,7 +295,7 @@ func (s *Server) settle(ctx context.Context, session *session, expiry time.Durat
 		return err
 	}
 	if fresh {
-		s.kept.Add(1)
+		s.kept.add(session.app.id, 1)
 	}
 	session.stored.durable.Store(true)
 	return nil

@@ -141,11 +141,11 @@ func (s *Server) touch(session *session) {
 // tidyStored removes from the store the sessions without a connection whose time is over, or whose key may not read any more. Of all, or of those
 // that are asked for.
 func (s *Server) tidyStored(ctx context.Context, wanted func(*sessionDocument) bool) {
-	count := int64(0)
+	count := map[string]int{} // by application
 	rights := map[string]bool{}
 	var over []messages.Document
 	err := s.cfg.Store.ScanDocuments(ctx, messages.KindMQTTSession, func(d messages.Document) error {
-		count++
+		count[applicationOf(d.ID)]++
 		var doc sessionDocument
 		bad := json.Unmarshal(d.Value, &doc) != nil
 		if !bad && (wanted != nil && !wanted(&doc) || !s.isOver(ctx, d.ID, &doc, rights)) {
@@ -160,15 +160,22 @@ func (s *Server) tidyStored(ctx context.Context, wanted func(*sessionDocument) b
 		}
 		if err = eraseStored(ctx, s.cfg.Store, d.ID, d.Revision); errors.Is(err, messages.ErrConflict) {
 			err = nil // its client is back
+			continue
 		}
-		count--
+		count[applicationOf(d.ID)]--
 	}
 	switch {
 	case err == nil:
-		s.kept.Store(count)
+		s.kept.set(count)
 	case ctx.Err() == nil:
 		s.log.Warn("the stored MQTT sessions can't be looked through; trying again later", "err", err)
 	}
+}
+
+// applicationOf is the one that the session with this document id belongs to.
+func applicationOf(id string) string {
+	app, _, _ := strings.Cut(id, ".")
+	return app
 }
 
 func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, rights map[string]bool) bool {
@@ -185,7 +192,7 @@ func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, ri
 	if doc.expired(time.Now(), since) {
 		return true
 	}
-	app, _, _ := strings.Cut(id, ".")
+	app := applicationOf(id)
 	may, known := rights[doc.KeyID+" "+app]
 	if !known {
 		access, err := s.cfg.KeyRights(ctx, app, doc.KeyID)
