@@ -202,8 +202,8 @@ func (s *Server) WebSocketAddr(tls bool) string {
 	return s.addr("ws")
 }
 
-// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once, and the
-// session is dropped.
+// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once. Sessions
+// that may not read any more are dropped.
 func (s *Server) KeyChanged(keyID string) {
 	s.revoke()
 	for _, session := range s.sessionsWhere(func(k sessionKey, _ *session) bool { return k.keyID == keyID }) {
@@ -258,7 +258,8 @@ func (s *Server) recheckKeys() {
 	}
 }
 
-// recheck asks for the rights of a session, and drops it if it has lost one. While no answer can be had, it stays; recheckKeys asks again.
+// recheck asks for the rights of a session. If it may not read any more, it is dropped; if it may send no downlinks any more, its connection ends. While no
+// answer can be had, both stay; recheckKeys asks again.
 func (s *Server) recheck(session *session) {
 	asked := credentials{username: session.key.username, clientID: session.key.clientID, apiKey: session.apiKey}
 	_, read, write, err := s.rights(s.ctx, asked)
@@ -266,10 +267,15 @@ func (s *Server) recheck(session *session) {
 		return
 	}
 	c := session.connection()
-	if err != nil || c == nil && !read || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) {
+	switch {
+	case err != nil, !read && (c == nil || c.canRead.Load()):
 		s.metrics.ended.WithLabelValues("rights_lost").Inc()
 		s.drop(session, reasonNotAuthorized)
 		return
+	case c != nil && c.canWrite.Load() && !write: // what it may still read waits for it
+		s.metrics.ended.WithLabelValues("rights_lost").Inc()
+		c.canWrite.Store(false)
+		c.leave(reasonNotAuthorized)
 	}
 	if c != nil {
 		c.canRead.Store(read)

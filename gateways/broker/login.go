@@ -190,7 +190,7 @@ func (s *Server) enter(c *client, key sessionKey, apiKey string, clean bool, rev
 		s.metrics.ended.WithLabelValues("taken_over").Inc()
 		given.leave(reasonTakenOver)
 	}
-	if n, _, _ := session.app.subscribed(session, ""); n > 0 {
+	if session.subscribed() > 0 {
 		err = s.feedTo(ctx, session)
 	}
 	if err != nil {
@@ -224,14 +224,16 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 	s.mu.Lock()
 	here := s.sessions[key]
 	s.mu.Unlock()
-	expiry := c.sessionExpiry()
 	if here != nil && !clean {
-		err := s.settle(ctx, here, expiry)
+		err := errTakenOver
+		if c.mayResume(here.subscribed()) {
+			err = s.settle(ctx, here, c.sessionExpiry())
+		}
 		if !errors.Is(err, errTakenOver) {
 			c.present = true
 			return here, err
 		}
-		s.drop(here, reasonTakenOver) // by another node, which has closed the connection since, or will be closed
+		s.drop(here, reasonTakenOver) // perhaps by another node, which has closed the connection since, or will be closed
 	}
 	for try := 1; ; try++ {
 		session, err := s.storedSession(ctx, c, key, apiKey, clean)
@@ -252,7 +254,7 @@ func (s *Server) storedSession(ctx context.Context, c *client, key sessionKey, a
 	session := newSession(key, apiKey, s.application(app), s)
 	session.stored.exists, session.stored.revision = revision != 0, revision
 	session.stored.generation.Store(doc.Generation)
-	c.present = exists && !clean && !doc.expired(time.Now(), s.began)
+	c.present = exists && !clean && !doc.expired(time.Now(), s.began) && c.mayResume(len(doc.Subscriptions))
 	if !c.present && expiry > 0 && !exists {
 		err = s.kept.room(app, sessionsPerConnection*s.cfg.MaxConnections)
 	}
@@ -268,6 +270,9 @@ func (s *Server) storedSession(ctx context.Context, c *client, key sessionKey, a
 	}
 	return session, s.settle(ctx, session, expiry)
 }
+
+// mayResume says whether the client may go on with a session that has so many subscriptions. Its key may have lost the right to read since it made them.
+func (c *client) mayResume(subscriptions int) bool { return subscriptions == 0 || c.canRead.Load() }
 
 func (s *Server) application(id string) *application {
 	if v, ok := s.apps.Load(id); ok {

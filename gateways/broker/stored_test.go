@@ -215,6 +215,59 @@ func TestRevokedKeyLosesItsStoredSessions(t *testing.T) {
 	}
 }
 
+func TestKeyThatMayNotReadAnyMoreGetsNothingOfItsSession(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} { // another node may have heard of the change, and this one not yet
+		for _, absent := range []bool{true, false} {
+			w := newWorld()
+			m := boot(t, w, "")
+			c, _ := m.client(t, 5)
+			c.subscribe(t, "#", 1)
+			if absent {
+				_ = c.Close()
+				for m.sessionCount() > 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			w.setKey("all", &messages.Access{KeyID: "id-of-all", ApplicationID: "app1", Rights: []messages.Right{messages.RightApplicationTrafficDownWrite}})
+			if told {
+				m.KeyChanged("id-of-all")
+				for end := time.Now().Add(patience); len(w.documents(t)) > 0; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("the session stays in the store")
+					}
+				}
+			}
+			w.commit(t, 0, 1)
+			c, present := m.client(t, 5)
+			if present {
+				t.Error("the session goes on")
+			}
+			c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+			c.expect(t, packets.Pingresp) // and no event before it
+		}
+	}
+}
+
+func TestKeyThatMayStillReadKeepsItsSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	m := boot(t, w, "")
+	c, _ := m.client(t, 5)
+	c.subscribe(t, "#", 1)
+	w.setKey("all", &messages.Access{KeyID: "id-of-all", ApplicationID: "app1", Rights: []messages.Right{messages.RightApplicationTrafficRead}})
+	m.KeyChanged("id-of-all")
+	if reason := c.ends(t); reason != reasonNotAuthorized { // it learns at once that its downlinks will be refused
+		t.Errorf("reason %#x", reason)
+	}
+	w.commit(t, 0, 2)
+	c, present := m.client(t, 5)
+	if !present {
+		t.Error("the session is gone")
+	}
+	c.takes(t, 0, 2)
+}
+
 func TestStoreThatIsAwayRefusesWhatItCanNotKeep(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

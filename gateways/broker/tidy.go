@@ -141,8 +141,8 @@ func (s *Server) touch(session *session) {
 // tidyStored removes from the store the sessions without a connection whose time is over, or whose key may not read any more. Of all, or of those
 // that are asked for.
 func (s *Server) tidyStored(ctx context.Context, wanted func(*sessionDocument) bool) {
-	count := map[string]int{} // by application
-	rights := map[string]bool{}
+	count := map[string]int{}        // by application
+	rights := map[string]keyRights{} // by key and application
 	var over []messages.Document
 	err := s.cfg.Store.ScanDocuments(ctx, messages.KindMQTTSession, func(d messages.Document) error {
 		count[applicationOf(d.ID)]++
@@ -178,7 +178,10 @@ func applicationOf(id string) string {
 	return app
 }
 
-func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, rights map[string]bool) bool {
+// keyRights are those of a key in an application.
+type keyRights struct{ read, write bool }
+
+func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, rights map[string]keyRights) bool {
 	s.mu.Lock()
 	here := s.byID[id] != nil
 	s.mu.Unlock()
@@ -196,8 +199,13 @@ func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, ri
 	may, known := rights[doc.KeyID+" "+app]
 	if !known {
 		access, err := s.cfg.KeyRights(ctx, app, doc.KeyID)
-		may = err == nil && (canRead(access, app) || access.Can(app, messages.RightApplicationTrafficDownWrite)) || err != nil && messages.CodeOf(err) != messages.CodeNotFound
+		unknown := err != nil && messages.CodeOf(err) != messages.CodeNotFound
+		may.read = unknown || err == nil && canRead(access, app)
+		may.write = unknown || err == nil && access.Can(app, messages.RightApplicationTrafficDownWrite)
 		rights[doc.KeyID+" "+app] = may
 	}
-	return !may || !s.cfg.ApplicationExists(app)
+	if len(doc.Subscriptions) > 0 && !may.read || !may.read && !may.write {
+		return true
+	}
+	return !s.cfg.ApplicationExists(app)
 }
