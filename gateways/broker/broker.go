@@ -48,7 +48,7 @@ type Config struct {
 	// LoginRefused is told of each client of an existing application that may not log in, unless its address had too many refusals already. It must not
 	// block. Nil: nobody is.
 	LoginRefused func(application string, reason error)
-	Downlinks    gateways.Downlinks
+	Downlinks    Downlinks
 	Input        v3.Input // how wrong downlinks are taken
 	Store        Store
 	// Node is the name of this server among those that share Store; empty if there are no others.
@@ -67,6 +67,14 @@ type Config struct {
 	WriteTimeout time.Duration
 	// WriteBuffer is how much may wait to be written to one client, in bytes, default 8 MiB. All together may have 32 times that.
 	WriteBuffer int
+}
+
+// Downlinks changes the downlink queues of devices.
+type Downlinks interface {
+	// QueueDownlinks appends to a queue, or replaces it. Once that is durable it gives the items as they were accepted, with their ids.
+	QueueDownlinks(ctx context.Context, device messages.DeviceID, downlinks []messages.Downlink, replace bool) ([]messages.Downlink, error)
+	// FailDownlinks tells the application that downlinks it sent were refused, and why.
+	FailDownlinks(ctx context.Context, device messages.DeviceID, downlinks []messages.Downlink, reason error) error
 }
 
 func (c *Config) setDefaults() {
@@ -110,7 +118,7 @@ type Server struct {
 	turns      turns
 	attempts   *attempts
 	began      time.Time
-	kept       atomic.Int64 // sessions in the store, about
+	kept       keptSessions
 
 	ctx        context.Context // ends what runs for clients
 	cancel     context.CancelFunc
@@ -147,7 +155,7 @@ func Open(cfg Config) (*Server, error) {
 func newServer(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, sessions: map[sessionKey]*session{}, byID: map[string]*session{}, wills: map[sessionKey]*time.Timer{},
-		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), attempts: newAttempts(time.Now), began: time.Now(),
+		doorkeeper: newDoorkeeper(cfg.MaxConnections), saver: newSaver(), kept: newKeptSessions(), attempts: newAttempts(time.Now), began: time.Now(),
 	}
 	s.memory.limit = 32 * int64(cfg.WriteBuffer)
 	s.window.limit = s.memory.limit / 2 // what lanes send never fills the buffers; the rest is for QoS 0
@@ -195,8 +203,8 @@ func (s *Server) WebSocketAddr(tls bool) string {
 	return s.addr("ws")
 }
 
-// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once, and the
-// session is dropped.
+// KeyChanged is to be called after an API key was changed or deleted. Who logged in with it and has lost a right by that is disconnected at once. Sessions
+// that may not read any more are dropped.
 func (s *Server) KeyChanged(keyID string) {
 	s.revoke()
 	for _, session := range s.sessionsWhere(func(k sessionKey, _ *session) bool { return k.keyID == keyID }) {
@@ -251,7 +259,8 @@ func (s *Server) recheckKeys() {
 	}
 }
 
-// recheck asks for the rights of a session, and drops it if it has lost one. While no answer can be had, it stays; recheckKeys asks again.
+// recheck asks for the rights of a session. If it may not read any more, it is dropped; if it may send no downlinks any more, its connection ends. While no
+// answer can be had, both stay; recheckKeys asks again.
 func (s *Server) recheck(session *session) {
 	asked := credentials{username: session.key.username, clientID: session.key.clientID, apiKey: session.apiKey}
 	_, read, write, err := s.rights(s.ctx, asked)
@@ -259,10 +268,15 @@ func (s *Server) recheck(session *session) {
 		return
 	}
 	c := session.connection()
-	if err != nil || c == nil && !read || c != nil && (c.canRead.Load() && !read || c.canWrite.Load() && !write) {
+	switch {
+	case err != nil, !read && (c == nil || c.canRead.Load()):
 		s.metrics.ended.WithLabelValues("rights_lost").Inc()
 		s.drop(session, reasonNotAuthorized)
 		return
+	case c != nil && c.canWrite.Load() && !write: // what it may still read waits for it
+		s.metrics.ended.WithLabelValues("rights_lost").Inc()
+		c.canWrite.Store(false)
+		c.leave(reasonNotAuthorized)
 	}
 	if c != nil {
 		c.canRead.Store(read)

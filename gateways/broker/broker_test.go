@@ -124,12 +124,20 @@ func (w *world) do(ctx context.Context, c command) error {
 	return err
 }
 
-func (w *world) PushDownlinks(ctx context.Context, d messages.DeviceID, items []messages.Downlink) error {
-	return w.do(ctx, command{verb: "push", device: d, items: items})
-}
-
-func (w *world) ReplaceDownlinks(ctx context.Context, d messages.DeviceID, items []messages.Downlink) error {
-	return w.do(ctx, command{verb: "replace", device: d, items: items})
+// QueueDownlinks gives the items the ids "1", "2"….
+func (w *world) QueueDownlinks(ctx context.Context, d messages.DeviceID, items []messages.Downlink, replace bool) ([]messages.Downlink, error) {
+	c := command{verb: "push", device: d, items: items}
+	if replace {
+		c.verb = "replace"
+	}
+	if err := w.do(ctx, c); err != nil {
+		return nil, err
+	}
+	accepted := slices.Clone(items)
+	for i := range accepted {
+		accepted[i].ID = fmt.Sprint(i + 1)
+	}
+	return accepted, nil
 }
 
 func (w *world) FailDownlinks(_ context.Context, d messages.DeviceID, items []messages.Downlink, reason error) error {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type client struct {
 	window    int // messages of QoS 1 and 2 that may be on the way
 	will      *will
 	downlinks *gateways.DownlinkDoor
+	queue     *queue // behind it
 	protocol  *mqtt.Client
 	maxExpiry time.Duration // of its session
 	present   bool          // an earlier session goes on
@@ -71,6 +73,10 @@ func (c *client) send(s *session, o *outgoing) bool {
 
 func (c *client) sendFrame(f *publishFrame) bool {
 	f.v5 = c.v5
+	if f.topicLen() > math.MaxUint16 { // another user name makes another topic of a response, and a longer one
+		c.metrics.dropped.WithLabelValues("topic_too_long").Inc()
+		return false
+	}
 	if c.maxPacket > 0 && f.size() > c.maxPacket {
 		c.metrics.dropped.WithLabelValues("too_large_for_client").Inc()
 		return false

@@ -36,7 +36,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		return pk, packets.ErrRejectPacket
 	}
 	if response != "" {
-		c.session.app.respond(response, reply(err), pk.Properties.CorrelationData)
+		c.session.app.respond(response, c.queue.reply(err), pk.Properties.CorrelationData)
 	}
 	if err != nil && c.v5 && pk.FixedHeader.Qos > 0 {
 		h.acknowledge(cl, pk, err)
@@ -126,12 +126,23 @@ func (h *hook) acknowledge(cl *mqtt.Client, pk packets.Packet, err error) {
 	_ = cl.WritePacket(ack)
 }
 
-// reply is the payload of a response: {"code":0} or the error of The Things Stack.
-func reply(err error) []byte {
-	if err == nil {
-		return []byte(`{"code":0}`)
+// reply is the payload of a response: {"code":0} with the ids of the items, as REST gives them, or the error of The Things Stack.
+func (q *queue) reply(err error) []byte {
+	if err != nil {
+		return gateways.DownlinkReply(err)
 	}
-	return gateways.DownlinkReply(err)
+	type item struct {
+		ID string `json:"id"`
+	}
+	answer := struct {
+		Code      int    `json:"code"`
+		Downlinks []item `json:"downlinks,omitempty"`
+	}{}
+	for i := range q.accepted {
+		answer.Downlinks = append(answer.Downlinks, item{q.accepted[i].ID})
+	}
+	b, _ := json.Marshal(answer) // of numbers and texts
+	return b
 }
 
 // refuse tells the author of a publish that is no downlink request of its own why nothing comes of it. There may be no device whose event it could be,
@@ -146,20 +157,31 @@ func (c *client) refuse(pk packets.Packet, reason error) {
 	c.session.app.show(topic, c.session, publishFrame{payload: e})
 }
 
-// reporter tells the application of refused downlinks. What can't become an event, since the device does not exist, is shown to those who are
-// subscribed at this server now.
-type reporter struct {
-	gateways.Downlinks
-	app *application
+// queue is what the downlink requests of one client go to. They come one after the other.
+type queue struct {
+	downlinks Downlinks
+	app       *application
+	accepted  []messages.Downlink // of the latest request
 }
 
-// FailDownlinks never fails.
-func (r reporter) FailDownlinks(ctx context.Context, device messages.DeviceID, items []messages.Downlink, reason error) error {
-	if r.Downlinks.FailDownlinks(ctx, device, items, reason) == nil {
+func (q *queue) PushDownlinks(ctx context.Context, device messages.DeviceID, items []messages.Downlink) (err error) {
+	q.accepted, err = q.downlinks.QueueDownlinks(ctx, device, items, false)
+	return err
+}
+
+func (q *queue) ReplaceDownlinks(ctx context.Context, device messages.DeviceID, items []messages.Downlink) (err error) {
+	q.accepted, err = q.downlinks.QueueDownlinks(ctx, device, items, true)
+	return err
+}
+
+// FailDownlinks tells the application of refused downlinks, and never fails. What can't become an event, since the device does not exist, is shown to
+// those who are subscribed at this server now.
+func (q *queue) FailDownlinks(ctx context.Context, device messages.DeviceID, items []messages.Downlink, reason error) error {
+	if q.downlinks.FailDownlinks(ctx, device, items, reason) == nil {
 		return nil
 	}
 	for _, item := range items {
-		r.app.show("devices/"+device.DeviceID+suffixes[messages.EventDownFailed], nil, publishFrame{payload: failure(device, item, reason)})
+		q.app.show("devices/"+device.DeviceID+suffixes[messages.EventDownFailed], nil, publishFrame{payload: failure(device, item, reason)})
 	}
 	return nil
 }

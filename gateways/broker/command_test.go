@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -285,11 +286,11 @@ func TestResultComesOnTheResponseTopic(t *testing.T) {
 	}
 	c.send(t, ask("push", push, "v3/app1@ttn/answers/1"))
 	answer := c.expect(t, packets.Publish)
-	if answer.TopicName != "v3/app1@ttn/answers/1" || string(answer.Payload) != `{"code":0}` || string(answer.Properties.CorrelationData) != "\x00\x01\x02" {
+	if answer.TopicName != "v3/app1@ttn/answers/1" || string(answer.Payload) != `{"code":0,"downlinks":[{"id":"1"}]}` || string(answer.Properties.CorrelationData) != "\x00\x01\x02" {
 		t.Errorf("%s %s %x", answer.TopicName, answer.Payload, answer.Properties.CorrelationData)
 	}
 	c.expect(t, packets.Puback)
-	if answer := old.expect(t, packets.Publish); answer.TopicName != "v3/app1/answers/1" || string(answer.Payload) != `{"code":0}` {
+	if answer := old.expect(t, packets.Publish); answer.TopicName != "v3/app1/answers/1" || string(answer.Payload) != `{"code":0,"downlinks":[{"id":"1"}]}` {
 		t.Errorf("a client of 3.1.1 got %s %s", answer.TopicName, answer.Payload)
 	}
 	c.send(t, ask("replace", `{}`, "v3/app1@ttn/answers/2"))
@@ -311,6 +312,32 @@ func TestResultComesOnTheResponseTopic(t *testing.T) {
 	}
 	if len(w.commands) > 0 {
 		t.Errorf("carried out: %+v", w.next(t))
+	}
+}
+
+func TestTopicThatIsTooLongForAnotherClientIsNotSentToIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := start(t, w.config())
+	c, other := dial(t, s), dial(t, s)
+	c.login(t, 5, "c", "app1", "all")
+	other.login(t, 4, "other", "app1@a-long-tenant", "all")
+	c.subscribe(t, "#", 0)
+	other.subscribe(t, "#", 0)
+	longest := "v3/app1/" + strings.Repeat("x", math.MaxUint16-len("v3/app1/"))
+	ask := publishPacket("v3/app1/devices/dev1/down/push", push, 1, 1)
+	ask.Properties.ResponseTopic = longest
+	c.send(t, ask)
+	if answer := c.expect(t, packets.Publish); answer.TopicName != longest {
+		t.Errorf("a topic of %d bytes", len(answer.TopicName))
+	}
+	c.expect(t, packets.Puback)
+	c.send(t, publishPacket("v3/app1/devices/"+strings.Repeat("x", math.MaxUint16-len("v3/app1/devices/")), push, 1, 2)) // refused, on a topic that would be longer
+	c.expect(t, packets.Puback)
+	other.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	other.expect(t, packets.Pingresp)
+	if n := testutil.ToFloat64(s.metrics.dropped.WithLabelValues("topic_too_long")); n != 2 {
+		t.Errorf("%v messages are counted", n)
 	}
 }
 

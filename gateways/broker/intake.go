@@ -46,6 +46,9 @@ func (in *intake) read(from io.Reader, p []byte) (int, error) {
 
 // compact forgets what was handed on.
 func (in *intake) compact() {
+	if in.whole == 0 {
+		return // a long packet that comes in small pieces is not to be moved for each
+	}
 	rest := copy(in.held, in.held[in.whole:])
 	in.held, in.given, in.whole = in.held[:rest], 0, 0
 	if rest == 0 && cap(in.held) > keptIntake {

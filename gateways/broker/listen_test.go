@@ -224,6 +224,16 @@ func TestPagesOfStrangersCanNotConnect(t *testing.T) {
 		_ = ws.CloseNow()
 		t.Error("a WebSocket without the subprotocol is taken")
 	}
+	for _, name := range []string{"mqtt", "mqttv3.1"} {
+		ws, err := tryWebSocket(s, "", "other", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ws.Subprotocol() != name {
+			t.Errorf("subprotocol %q was offered, %q is spoken", name, ws.Subprotocol())
+		}
+		_ = ws.CloseNow()
+	}
 	response, err := http.Get("http://" + s.WebSocketAddr(false) + "/")
 	if err != nil {
 		t.Fatal(err)

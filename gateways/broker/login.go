@@ -18,8 +18,12 @@ const (
 	listenerName = "tcp"
 	// maxKeepAlive is told to clients of MQTT 5 that ask for more, or for none, in seconds.
 	maxKeepAlive = 600
-	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections.
+	// sessionsPerConnection limits the sessions that are kept, as a multiple of MaxConnections. One application may have half of them: one whose clients
+	// come with a new id each time keeps nobody else's out.
 	sessionsPerConnection = 2
+	// takeOverTries is how often a login reads a session anew that another node writes at the same time, as its good-bye at the end of the connection
+	// before this one.
+	takeOverTries = 5
 	// storeTimeout is for what is to be written at the end of a connection.
 	storeTimeout = 10 * time.Second
 
@@ -141,7 +145,8 @@ func (s *Server) describe(c *client, cl *mqtt.Client, pk packets.Packet, app str
 	}
 	// A client of 3.1.1 can't be told another keep-alive. One without any is found dead by TCP, or by what is written to it.
 	c.keepAlive.Store(int64(time.Duration(keepAlive) * time.Second))
-	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: reporter{s.cfg.Downlinks, s.application(app)}, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
+	c.queue = &queue{downlinks: s.cfg.Downlinks, app: s.application(app)}
+	c.downlinks = &gateways.DownlinkDoor{Application: app, Provider: "broker", Downlinks: c.queue, Logger: s.log, Input: s.cfg.Input, SenderRepeats: true}
 }
 
 // enter makes c the connection of its session: the one that there is, here or in the store, or a new one. Logins of one session come one after the
@@ -153,6 +158,7 @@ func (s *Server) enter(c *client, key sessionKey, apiKey string, clean bool, rev
 	session, err := s.sessionFor(ctx, c, key, apiKey, clean)
 	if err != nil {
 		if messages.CodeOf(err) == messages.CodeExhausted {
+			s.announce(c, credentials{username: key.username, clientID: key.clientID}, c.downlinks.Application, err)
 			return s.refuse(c, "max_sessions", packets.ErrServerUnavailable), true
 		}
 		s.log.Warn("MQTT login refused since the session can't be read or written", "client_id", shown(key.clientID), "err", err)
@@ -185,7 +191,7 @@ func (s *Server) enter(c *client, key sessionKey, apiKey string, clean bool, rev
 		s.metrics.ended.WithLabelValues("taken_over").Inc()
 		given.leave(reasonTakenOver)
 	}
-	if n, _, _ := session.app.subscribed(session, ""); n > 0 {
+	if session.subscribed() > 0 {
 		err = s.feedTo(ctx, session)
 	}
 	if err != nil {
@@ -219,14 +225,16 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 	s.mu.Lock()
 	here := s.sessions[key]
 	s.mu.Unlock()
-	expiry := c.sessionExpiry()
 	if here != nil && !clean {
-		err := s.settle(ctx, here, expiry)
+		err := errTakenOver
+		if c.mayResume(here.subscribed()) {
+			err = s.settle(ctx, here, c.sessionExpiry())
+		}
 		if !errors.Is(err, errTakenOver) {
 			c.present = true
 			return here, err
 		}
-		s.drop(here, reasonTakenOver) // by another node, which has closed the connection since, or will be closed
+		s.drop(here, reasonTakenOver) // perhaps by another node, which has closed the connection since, or will be closed
 	}
 	for tries := 1; ; tries++ {
 		session, err := s.takeOver(ctx, c, key, apiKey, clean)
@@ -235,10 +243,6 @@ func (s *Server) sessionFor(ctx context.Context, c *client, key sessionKey, apiK
 		}
 	}
 }
-
-// takeOverTries: what another node writes between our reading of a session and our claim to it, as its good-bye at the end of the connection before
-// this one, makes us read again.
-const takeOverTries = 5
 
 // takeOver makes the session of a client that is not here from what is stored of it. errTakenOver: the store changed meanwhile.
 func (s *Server) takeOver(ctx context.Context, c *client, key sessionKey, apiKey string, clean bool) (*session, error) {
@@ -251,11 +255,12 @@ func (s *Server) takeOver(ctx context.Context, c *client, key sessionKey, apiKey
 	session := newSession(key, apiKey, s.application(app), s)
 	session.stored.exists, session.stored.revision = revision != 0, revision
 	session.stored.generation.Store(doc.Generation)
-	c.present = exists && !clean && !doc.expired(time.Now(), s.began)
-	if !c.present && expiry > 0 && !exists && s.kept.Load() >= int64(sessionsPerConnection*s.cfg.MaxConnections) {
-		return nil, messages.Errorf(messages.CodeExhausted, "max_sessions", "too many MQTT sessions are kept")
+	c.present = exists && !clean && !doc.expired(time.Now(), s.began) && c.mayResume(len(doc.Subscriptions))
+	if !c.present && expiry > 0 && !exists {
+		err = s.kept.room(app, sessionsPerConnection*s.cfg.MaxConnections)
 	}
 	switch {
+	case err != nil:
 	case c.present:
 		err = session.restore(ctx, doc)
 	case exists:
@@ -266,6 +271,9 @@ func (s *Server) takeOver(ctx context.Context, c *client, key sessionKey, apiKey
 	}
 	return session, s.settle(ctx, session, expiry)
 }
+
+// mayResume says whether the client may go on with a session that has so many subscriptions. Its key may have lost the right to read since it made them.
+func (c *client) mayResume(subscriptions int) bool { return subscriptions == 0 || c.canRead.Load() }
 
 func (s *Server) application(id string) *application {
 	if v, ok := s.apps.Load(id); ok {
@@ -295,7 +303,7 @@ func (s *Server) settle(ctx context.Context, session *session, expiry time.Durat
 		return err
 	}
 	if fresh {
-		s.kept.Add(1)
+		s.kept.add(session.app.id, 1)
 	}
 	session.stored.durable.Store(true)
 	return nil

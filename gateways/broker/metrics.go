@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		gauge("connections", "Open connections, logged in or not.", func() float64 { return float64(s.doorkeeper.total()) }),
 		gauge("sessions", "Sessions of connected clients.", func() float64 { return float64(s.sessionCount()) }),
 		gauge("sessions_lagging", "Sessions of connected clients that are behind and read the log by themselves.", func() float64 { return float64(s.lagging()) }),
-		gauge("sessions_kept", "Sessions in the store, with a connection or waiting for one; about.", func() float64 { return float64(s.kept.Load()) }),
+		gauge("sessions_kept", "Sessions in the store, with a connection or waiting for one; about.", func() float64 { return float64(s.kept.total()) }),
 		gauge("window_bytes", "Bytes of events that clients have not confirmed.", func() float64 { return float64(s.window.used.Load()) }),
 		gauge("write_buffer_bytes", "Bytes that wait to be written to clients.", func() float64 { return float64(s.memory.used.Load()) }),
 	} {

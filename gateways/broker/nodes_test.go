@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -116,6 +117,44 @@ func TestLoginHoldsAgainstAGoodBye(t *testing.T) {
 			c.takes(t, 0, 5)
 		})
 	}
+}
+
+// interruptedStore calls between once, after it has read a session and before it gives it to the server.
+type interruptedStore struct {
+	Store
+	once    sync.Once
+	between func()
+}
+
+func (s *interruptedStore) GetDocument(ctx context.Context, kind messages.Kind, id string) (messages.Document, error) {
+	d, err := s.Store.GetDocument(ctx, kind, id)
+	if kind == messages.KindMQTTSession {
+		s.once.Do(s.between)
+	}
+	return d, err
+}
+
+func TestSessionThatIsLeftDuringALoginElsewhereIsTakenOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	a := boot(t, w, "a")
+	old, _ := a.client(t, 5)
+	old.subscribe(t, "#", 1)
+	w.commit(t, 0, 2)
+	old.settle(t, old.event(t, 0))
+	b := boot(t, w, "b", func(c *Config) {
+		c.Store = &interruptedStore{Store: w.store, between: func() {
+			_ = old.Close()
+			for a.sessionCount() > 0 { // until its end is written
+				time.Sleep(time.Millisecond)
+			}
+		}}
+	})
+	c, present := b.client(t, 5)
+	if !present {
+		t.Error("the session is not found")
+	}
+	c.takes(t, 1, 2)
 }
 
 // TestFormerNodeKeepsNothing: what the node that lost a session does at the end of its connection must not undo what the new one has written.

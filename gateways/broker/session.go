@@ -127,6 +127,12 @@ func (s *session) end() *client {
 	return c
 }
 
+// subscribed is the number of its subscriptions.
+func (s *session) subscribed() int {
+	n, _, _ := s.app.subscribed(s, "")
+	return n
+}
+
 // connection is that of the session, nil if there is none.
 func (s *session) connection() *client {
 	s.mu.Lock()

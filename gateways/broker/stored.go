@@ -213,7 +213,7 @@ func (s *session) erase(ctx context.Context) error {
 	err := eraseStored(ctx, s.server.cfg.Store, s.key.documentID(), s.stored.revision)
 	if err == nil {
 		s.stored.exists, s.stored.revision = false, 0
-		s.server.kept.Add(-1)
+		s.server.kept.add(s.app.id, -1)
 	}
 	return err
 }
@@ -225,6 +225,54 @@ func eraseStored(ctx context.Context, store Store, id string, revision messages.
 	}
 	app, rest, _ := strings.Cut(id, ".")
 	return store.DeleteCursor(ctx, CursorName(app, rest))
+}
+
+// keptSessions counts the sessions in the store, about: other nodes change them too, and tidyStored counts anew.
+type keptSessions struct {
+	mu  sync.Mutex
+	all int
+	of  map[string]int // by application
+}
+
+func newKeptSessions() keptSessions { return keptSessions{of: map[string]int{}} }
+
+// room says whether an application may keep one more.
+func (k *keptSessions) room(app string, limit int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.of[app] >= limit/2:
+		return messages.Errorf(messages.CodeExhausted, "max_sessions",
+			"%d sessions of application %s are kept already: use the same client id at each login, or let sessions end with their connection", k.of[app], app)
+	case k.all >= limit:
+		return messages.Errorf(messages.CodeExhausted, "max_sessions", "%d MQTT sessions are kept already; raise mqtt.max_connections", k.all)
+	}
+	return nil
+}
+
+func (k *keptSessions) add(app string, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all += n
+	if k.of[app] += n; k.of[app] <= 0 {
+		delete(k.of, app)
+	}
+}
+
+// set takes over what was counted.
+func (k *keptSessions) set(of map[string]int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all, k.of = 0, of
+	for _, n := range of {
+		k.all += n
+	}
+}
+
+func (k *keptSessions) total() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.all
 }
 
 // find reads the document of a session; exists is false if there is none, or none that can be read.

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -54,6 +56,42 @@ func TestAbsentSessionCostsNoMemoryAndNoReading(t *testing.T) {
 	if app.feed != nil || len(app.wide) > 0 {
 		t.Error("the log is still followed")
 	}
+}
+
+func TestKeptSessionsOfAnApplicationAreLimited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := newWorld().config()
+		cfg.MaxConnections = 4 // 8 sessions, 4 of one application
+		var told []string
+		cfg.LoginRefused = func(app string, reason error) { told = append(told, app+": "+reason.Error()) }
+		s, stop := unnetworked(t, cfg)
+		defer stop()
+		login := func(id, app string) byte {
+			synctest.Wait() // the last one has gone, and the server has counted what there was
+			c := pipe(t, s)
+			c.version = 4
+			c.send(t, connectPacket(4, id, app, "admin", func(pk *packets.Packet) { pk.Connect.Clean = false }))
+			defer c.Close()
+			return c.expect(t, packets.Connack).ReasonCode
+		}
+		for round := range 2 {
+			for _, id := range []string{"a", "b", "c", "d"} {
+				if code := login(id, "app1"); code != 0 {
+					t.Errorf("round %d: session %s is refused with %d", round, id, code)
+				}
+			}
+		}
+		if code := login("e", "app1"); code != 3 {
+			t.Errorf("a session too many is answered with %d", code)
+		}
+		if code := login("e", "app2"); code != 0 {
+			t.Errorf("a session of another application is refused with %d", code)
+		}
+		if len(told) != 1 || !strings.Contains(told[0], "4 sessions of application app1 are kept already") {
+			t.Errorf("told %q", told)
+		}
+	})
 }
 
 func TestExpiryCountsOverARestart(t *testing.T) {
@@ -175,6 +213,59 @@ func TestRevokedKeyLosesItsStoredSessions(t *testing.T) {
 	if _, present := m.client(t, 5); present {
 		t.Error("a key that comes back finds what it had lost")
 	}
+}
+
+func TestKeyThatMayNotReadAnyMoreGetsNothingOfItsSession(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} { // another node may have heard of the change, and this one not yet
+		for _, absent := range []bool{true, false} {
+			w := newWorld()
+			m := boot(t, w, "")
+			c, _ := m.client(t, 5)
+			c.subscribe(t, "#", 1)
+			if absent {
+				_ = c.Close()
+				for m.sessionCount() > 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			w.setKey("all", &messages.Access{KeyID: "id-of-all", ApplicationID: "app1", Rights: []messages.Right{messages.RightApplicationTrafficDownWrite}})
+			if told {
+				m.KeyChanged("id-of-all")
+				for end := time.Now().Add(patience); len(w.documents(t)) > 0; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("the session stays in the store")
+					}
+				}
+			}
+			w.commit(t, 0, 1)
+			c, present := m.client(t, 5)
+			if present {
+				t.Error("the session goes on")
+			}
+			c.send(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+			c.expect(t, packets.Pingresp) // and no event before it
+		}
+	}
+}
+
+func TestKeyThatMayStillReadKeepsItsSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	m := boot(t, w, "")
+	c, _ := m.client(t, 5)
+	c.subscribe(t, "#", 1)
+	w.setKey("all", &messages.Access{KeyID: "id-of-all", ApplicationID: "app1", Rights: []messages.Right{messages.RightApplicationTrafficRead}})
+	m.KeyChanged("id-of-all")
+	if reason := c.ends(t); reason != reasonNotAuthorized { // it learns at once that its downlinks will be refused
+		t.Errorf("reason %#x", reason)
+	}
+	w.commit(t, 0, 2)
+	c, present := m.client(t, 5)
+	if !present {
+		t.Error("the session is gone")
+	}
+	c.takes(t, 0, 2)
 }
 
 func TestStoreThatIsAwayRefusesWhatItCanNotKeep(t *testing.T) {

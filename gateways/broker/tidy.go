@@ -141,11 +141,11 @@ func (s *Server) touch(session *session) {
 // tidyStored removes from the store the sessions without a connection whose time is over, or whose key may not read any more. Of all, or of those
 // that are asked for.
 func (s *Server) tidyStored(ctx context.Context, wanted func(*sessionDocument) bool) {
-	count := int64(0)
-	rights := map[string]bool{}
+	count := map[string]int{}        // by application
+	rights := map[string]keyRights{} // by key and application
 	var over []messages.Document
 	err := s.cfg.Store.ScanDocuments(ctx, messages.KindMQTTSession, func(d messages.Document) error {
-		count++
+		count[applicationOf(d.ID)]++
 		var doc sessionDocument
 		bad := json.Unmarshal(d.Value, &doc) != nil
 		if !bad && (wanted != nil && !wanted(&doc) || !s.isOver(ctx, d.ID, &doc, rights)) {
@@ -160,18 +160,28 @@ func (s *Server) tidyStored(ctx context.Context, wanted func(*sessionDocument) b
 		}
 		if err = eraseStored(ctx, s.cfg.Store, d.ID, d.Revision); errors.Is(err, messages.ErrConflict) {
 			err = nil // its client is back
+			continue
 		}
-		count--
+		count[applicationOf(d.ID)]--
 	}
 	switch {
 	case err == nil:
-		s.kept.Store(count)
+		s.kept.set(count)
 	case ctx.Err() == nil:
 		s.log.Warn("the stored MQTT sessions can't be looked through; trying again later", "err", err)
 	}
 }
 
-func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, rights map[string]bool) bool {
+// applicationOf is the one that the session with this document id belongs to.
+func applicationOf(id string) string {
+	app, _, _ := strings.Cut(id, ".")
+	return app
+}
+
+// keyRights are those of a key in an application.
+type keyRights struct{ read, write bool }
+
+func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, rights map[string]keyRights) bool {
 	s.mu.Lock()
 	here := s.byID[id] != nil
 	s.mu.Unlock()
@@ -185,12 +195,17 @@ func (s *Server) isOver(ctx context.Context, id string, doc *sessionDocument, ri
 	if doc.expired(time.Now(), since) {
 		return true
 	}
-	app, _, _ := strings.Cut(id, ".")
+	app := applicationOf(id)
 	may, known := rights[doc.KeyID+" "+app]
 	if !known {
 		access, err := s.cfg.KeyRights(ctx, app, doc.KeyID)
-		may = err == nil && (canRead(access, app) || access.Can(app, messages.RightApplicationTrafficDownWrite)) || err != nil && messages.CodeOf(err) != messages.CodeNotFound
+		unknown := err != nil && messages.CodeOf(err) != messages.CodeNotFound
+		may.read = unknown || err == nil && canRead(access, app)
+		may.write = unknown || err == nil && access.Can(app, messages.RightApplicationTrafficDownWrite)
 		rights[doc.KeyID+" "+app] = may
 	}
-	return !may || !s.cfg.ApplicationExists(app)
+	if len(doc.Subscriptions) > 0 && !may.read || !may.read && !may.write {
+		return true
+	}
+	return !s.cfg.ApplicationExists(app)
 }

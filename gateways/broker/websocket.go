@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 // webSocketPath is where MQTT over WebSocket is.
 const webSocketPath = "/mqtt"
+
+// subprotocols are what a client may offer: the second is what those of MQTT 3.1 call it.
+var subprotocols = []string{"mqtt", "mqttv3.1"}
 
 type socketKey struct{}
 
@@ -39,13 +43,13 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no socket", http.StatusInternalServerError)
 		return
 	}
-	if !offers(r, "mqtt") {
+	if !slices.ContainsFunc(subprotocols, func(name string) bool { return offers(r, name) }) {
 		s.metrics.refused.WithLabelValues("websocket").Inc()
 		http.Error(w, `the WebSocket must offer the subprotocol "mqtt"`, http.StatusBadRequest)
 		return
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols: []string{"mqtt"}, OriginPatterns: s.cfg.WebSocketOrigins, CompressionMode: websocket.CompressionDisabled,
+		Subprotocols: subprotocols, OriginPatterns: s.cfg.WebSocketOrigins, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil { // it has answered
 		s.metrics.refused.WithLabelValues("websocket").Inc()
