@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"time"
 
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
@@ -20,6 +19,9 @@ const (
 	maxBody  = 2 << 20 // bytes; holds a device or link with two scripts of the largest size
 	maxDepth = 100     // of nested objects and lists
 )
+
+// byteOrderMark stands before the text in files of some editors.
+var byteOrderMark = []byte("\uFEFF")
 
 // body reads the whole body as one JSON value in snake_case.
 func (c *call) body() ([]byte, error) {
@@ -47,6 +49,7 @@ func (c *call) rawBody() ([]byte, error) {
 }
 
 func settleBody(b []byte) ([]byte, error) {
+	b = bytes.TrimPrefix(b, byteOrderMark)
 	if len(bytes.TrimSpace(b)) == 0 {
 		return nil, messages.Invalid("empty_body", "the body is empty: send JSON")
 	}
@@ -276,31 +279,10 @@ func join(a, b string) string {
 	return a + "." + b
 }
 
-// plain says what is wrong in the words of JSON rather than those of Go.
+// plain says what is wrong in the words of JSON, without the member, which locate finds.
 func plain(err error) string {
-	var wrongType *json.UnmarshalTypeError
-	var wrongTime *time.ParseError
-	switch {
-	case errors.As(err, &wrongTime):
-		return "want a time such as 2024-10-24T10:00:00Z"
-	case errors.As(err, &wrongType):
-		return fmt.Sprintf("want %s, got %s", jsonKind(wrongType.Type), wrongType.Value)
-	}
-	return strings.TrimPrefix(err.Error(), "json: ")
-}
-
-func jsonKind(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.String, reflect.Array:
-		return "a string"
-	case reflect.Slice:
-		return "a list"
-	case reflect.Struct, reflect.Map:
-		return "an object"
-	}
-	return "a number"
+	_, problem := v3.Problem(err)
+	return problem
 }
 
 var unmarshaler = reflect.TypeFor[json.Unmarshaler]()

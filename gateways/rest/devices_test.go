@@ -77,6 +77,14 @@ func TestAnswersAreThoseOfTTS(t *testing.T) {
 	}
 }
 
+func TestBodiesMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	d.app("app1")
+	d.do("POST", "/applications/app1/devices", "\uFEFF"+`{"end_device":{"ids":{"device_id":"dev1"}}}`).is(200)
+	d.do("POST", "/applications/app1/devices", "\uFEFF").fails(400, "empty_body")
+}
+
 func TestBodiesMayBePrinted(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
@@ -114,6 +122,9 @@ func TestDeviceBodiesThatAreWrongSayWhere(t *testing.T) {
 		"no device id":      {`{"end_device":{}}`, "invalid_id", "device_id"},
 		"upper-case id":     {`{"end_device":{"ids":{"device_id":"Dev1"}}}`, "invalid_id", "device_id"},
 		"EUI":               {`{"end_device":{"ids":{"device_id":"dev1","dev_eui":"70B3"}}}`, "decode_body", "end_device.ids.dev_eui"},
+		"EUI as number":     {`{"end_device":{"ids":{"device_id":"dev1","dev_eui":12345}}}`, "decode_body", "end_device.ids.dev_eui: want a string, got number"},
+		"fraction":          {device(`"locations":{"user":{"altitude":10.5}}`), "decode_body", "altitude: want a whole number, got number 10.5"},
+		"time as number":    {device(`"activated_at":1700000000`), "decode_body", "end_device.activated_at: want a time"},
 		"key":               {device(`"root_keys":{"app_key":{"key":"xyz"}}`), "decode_body", "end_device.root_keys.app_key.key"},
 		"base64":            {device(`"session":{"keys":{"session_key_id":"%"}}`), "decode_body", "end_device.session.keys.session_key_id"},
 		"number as list":    {device(`"session":{"last_f_cnt_up":[]}`), "decode_body", "end_device.session.last_f_cnt_up"},

@@ -84,6 +84,7 @@ const routeKey = "lorikeet.route"
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		started := time.Now()
+		limitFromFirstByte(c)
 		header := c.Response().Header()
 		header.Set("X-Request-Id", newRequestID(c.Request().Header.Get("X-Request-Id")))
 		header.Set("X-Content-Type-Options", "nosniff")
@@ -110,6 +111,14 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			slog.Int("status", status), slog.Duration("took", took), slog.String("request_id", requestID(c)), slog.String("remote", c.RealIP()))
 		return nil
 	}
+}
+
+// limitFromFirstByte lets the time limit of an answer begin when it is written. The limit is for clients that don't read; what takes long to find out,
+// such as the number of a million events, must not end in a connection that closes without a word.
+func limitFromFirstByte(c echo.Context) {
+	control := http.NewResponseController(c.Response().Writer)
+	_ = control.SetWriteDeadline(time.Time{}) // without support there are no limits at all
+	c.Response().Before(func() { _ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) })
 }
 
 // allowBrowsers lets pages of any origin call the API, as The Things Stack does. They must have a key of their own: nothing here relies on cookies or on

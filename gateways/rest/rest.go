@@ -32,7 +32,7 @@ import (
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 30 * time.Second // of a whole request
-	writeTimeout      = 2 * time.Minute  // an application with many devices takes time to delete
+	writeTimeout      = 2 * time.Minute  // of an answer, from its first byte
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
 	maxConnections    = 8192 // at one time; more wait: the file handles of the process are for the store and radio gateways too

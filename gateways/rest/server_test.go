@@ -113,3 +113,27 @@ func TestHealthReadinessAndMetricsNeedNoKey(t *testing.T) {
 		}
 	}
 }
+
+// deadlines notes what is set, and what was in force when the answer began.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set     time.Time
+	inForce []time.Time // in the handler, and at the first byte
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.set = t; return nil }
+
+func (d *deadlines) WriteHeader(status int) {
+	d.inForce = append(d.inForce, d.set)
+	d.ResponseRecorder.WriteHeader(status)
+}
+
+func TestTheTimeLimitOfAnAnswerBeginsWithItsFirstByte(t *testing.T) {
+	t.Parallel()
+	rec := &deadlines{ResponseRecorder: httptest.NewRecorder(), set: *at("2026-01-01T00:00:00Z")} // by the server, when the request came
+	d := newDoor(t, func(c *Config) { c.Ready = func() error { rec.inForce = append(rec.inForce, rec.set); return nil } })
+	d.server.echo.ServeHTTP(rec, httptest.NewRequest("GET", "/readyz", nil))
+	if rec.Code != 200 || len(rec.inForce) != 2 || !rec.inForce[0].IsZero() || !rec.inForce[1].After(time.Now()) {
+		t.Errorf("HTTP %d, deadlines %v", rec.Code, rec.inForce)
+	}
+}

@@ -26,8 +26,10 @@ func TestDownlinkQueue(t *testing.T) {
 	}
 	d.do("GET", path, nil).is(200).has("downlinks", "")
 	for body, name := range map[string]string{
-		`{}`:              "no_downlinks",
-		`{"f_port":1}`:    "no_downlinks",
+		`{}`:                 "no_downlinks",
+		`{"f_port":1}`:       "no_downlinks",
+		`{"downlinks":null}`: "no_downlinks",
+		`{"f_port":1,"correlation_ids":["downlinks"]}`: "no_downlinks", // a value, not the member
 		`[]`:              "decode_body",
 		``:                "empty_body",
 		`{"downlinks":1}`: "decode_body",

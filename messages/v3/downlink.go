@@ -118,7 +118,7 @@ func (m Input) DecodeDownlinks(body []byte, endDevice *messages.DeviceID) ([]mes
 		return nil, messages.Invalid("decode_body", "body: %v", plainJSONError(err))
 	}
 	if req.Downlinks == nil {
-		if m == Strict && !bytes.Contains(body, []byte(`"downlinks"`)) {
+		if m == Strict {
 			return nil, messages.Invalid("no_downlinks", `body has no "downlinks": send {"downlinks":[{"f_port":1,"frm_payload":"AQI="}]}, and {"downlinks":[]} for none`)
 		}
 		req.Downlinks = &[]json.RawMessage{}
@@ -164,10 +164,6 @@ func CorrelationIDsIn(body []byte) []string {
 		ids = append(append(ids, d.CorrelationIDs...), d.CorrelationIDs2...)
 	}
 	return ids
-}
-
-func plainJSONError(err error) string {
-	return strings.NewReplacer("json: ", "", "Go struct field ", "", "Go value of type ", "").Replace(err.Error())
 }
 
 // Message checks the downlink and converts it. Exactly the limits of The Things Stack: FPort up to 255 and not 224, payload up to 255 bytes,

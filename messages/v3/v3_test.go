@@ -256,3 +256,17 @@ func FuzzDecodeDownlinks(f *testing.F) {
 }
 
 type object = map[string]any
+
+func TestWrongDownlinksAreToldInWordsOfJSON(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"downlinks":{}}`: "body: downlinks: want a list, got object",
+		`{"downlinks":[{"f_port":1,"confirmed":"yes"}]}`:         "downlinks[0]: confirmed: want true or false, got string",
+		`{"downlinks":[{"f_port":1,"expires_at":1700000000}]}`:   "downlinks[0]: want a time such as",
+		`{"downlinks":[{"f_port":1,"correlation_ids":"my-id"}]}`: "downlinks[0]: correlation_ids: want a list, got string",
+	} {
+		if _, err := Strict.DecodeDownlinks([]byte(body), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", body, err, want)
+		}
+	}
+}
