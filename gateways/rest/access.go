@@ -68,8 +68,7 @@ func insufficient(app string, right messages.Right) error {
 
 // authenticate reads the bearer token. Attempts that fail are limited for each address, so that a weak key can't be guessed.
 func (c *call) authenticate() error {
-	header := c.Request().Header
-	key, err := bearer(cmp.Or(header.Get("Authorization"), header.Get("Grpc-Metadata-Authorization"))) // the second is what a grpc-gateway takes as well
+	key, err := c.key()
 	from := c.RealIP()
 	if err == nil {
 		if !c.server.attempts.allow(from, key) {
@@ -94,6 +93,12 @@ func (c *call) tooMany() error {
 	c.server.metrics.limited.Inc()
 	c.Response().Header().Set("Retry-After", strconv.Itoa(int(attemptsPause/time.Second)))
 	return messages.Errorf(messages.CodeExhausted, "too_many_attempts", "too many requests without a valid API key from this address: check the key and try again later")
+}
+
+// key is the API key that the call came with, in the header of HTTP or in that which a grpc-gateway takes as well.
+func (c *call) key() (string, error) {
+	header := c.Request().Header
+	return bearer(cmp.Or(header.Get("Authorization"), header.Get("Grpc-Metadata-Authorization")))
 }
 
 func bearer(header string) (string, error) {

@@ -135,7 +135,6 @@ var changeRights = map[messages.Kind]messages.Right{
 type notice struct {
 	messages.Change
 	at time.Time
-	id string // of the event
 }
 
 // application is the one that a change is about; "" if a change is not shown.
@@ -153,7 +152,7 @@ func (s *Server) eventOf(ctx context.Context, n notice) eventBody {
 	names, ids := changeNames[n.Kind], v3.ApplicationIDs{ApplicationID: app}
 	out := eventBody{
 		Name: names[1], Time: n.at.UTC(), Identifiers: []eventEntityIDs{{ApplicationIDs: &ids}}, Origin: s.cfg.Origin,
-		Visibility: &rightsBody{[]messages.Right{changeRights[n.Kind]}}, UniqueID: n.id,
+		Visibility: &rightsBody{[]messages.Right{changeRights[n.Kind]}}, UniqueID: newRequestID(""),
 	}
 	var created, updated *time.Time
 	switch n.Kind {

@@ -285,7 +285,7 @@ func TestAStreamEndsWithItsKeyOrTheServer(t *testing.T) {
 func TestAClientThatIsTooFarBehindIsCutOff(t *testing.T) {
 	t.Parallel()
 	d := newFleetDoor(t)
-	st := &stream{server: d.server, notices: make(chan notice, 1), subjects: map[string]subject{"app1": {whole: true}}}
+	st := &stream{server: d.server, notices: newNoticeQueue(1), subjects: map[string]subject{"app1": {whole: true}}}
 	var cause error
 	for range 3 {
 		st.note(messages.Change{Kind: messages.KindApplication, ID: "app1"}, func(err error) { cause = err })
@@ -294,6 +294,41 @@ func TestAClientThatIsTooFarBehindIsCutOff(t *testing.T) {
 		t.Errorf("the cause is %v", cause)
 	}
 	st.note(messages.Change{Kind: messages.KindAPIKey, ID: "ABC"}, func(error) { t.Error("a key is no event") })
+}
+
+// An import of devices makes many changes at once. A client that reads is told of all of them.
+func TestManyChangesAtOnceAreAllShown(t *testing.T) {
+	t.Parallel()
+	d := newFleetDoor(t)
+	watched := make(chan func(messages.Change), 1)
+	d.server.cfg.Watch = func(fn func(messages.Change)) func() { watched <- fn; return func() {} }
+	stream := d.listen(t, serve(t, d), `{"identifiers":[{"application_ids":{"application_id":"app1"}}]}`)
+	stream.wants("events.stream.start")
+	note := <-watched
+	const many = 3*noticeBlock + 1
+	for n := range many {
+		note(messages.Change{Kind: messages.KindDevice, ID: fmt.Sprintf("app1.dev-%d", n), Deleted: true})
+	}
+	for n := range many {
+		stream.wants(fmt.Sprintf("as.end_device.delete dev-%d", n))
+	}
+}
+
+func TestAStreamGoesOnWithAKeyInTheHeaderOfAGRPCGateway(t *testing.T) {
+	t.Parallel()
+	d := newFleetDoor(t)
+	d.server.heartbeat = 10 * time.Millisecond
+	server, key := serve(t, d), d.keyFor("app1", messages.RightApplicationTrafficRead)
+	stream := d.with("").listen(t, server, `{"identifiers":[{"application_ids":{"application_id":"app1"}}]}`, "Authorization", "", "Grpc-Metadata-Authorization", "Bearer "+key, "Accept", "text/event-stream")
+	for beats := 0; beats < 3; {
+		line, open := <-stream.lines
+		if !open {
+			t.Fatal("the stream ended when its key was checked")
+		}
+		if line == ":" {
+			beats++
+		}
+	}
 }
 
 func TestRelatedEvents(t *testing.T) {

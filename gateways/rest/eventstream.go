@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	maxStreams       = 256 // at one time
-	maxIdentifiers   = 100 // of one stream
+	maxStreams       = 1024 // at one time
+	maxIdentifiers   = 100  // of one stream
 	loginBuffer      = 64
-	noticeBuffer     = 256              // changes that a client may be behind; one that is further behind is cut off
+	newsBuffer       = 256              // news of deliveries that a client may be behind
+	noticeBlock      = 256              // changes that are written at once
 	eventWriteTime   = 10 * time.Second // a client that reads nothing for so long is cut off
 	eventHeartbeat   = 15 * time.Second
 	eventLogPatience = time.Second // before a log that can't be read is tried again
@@ -55,7 +56,7 @@ type stream struct {
 	sse      bool
 	wanted   nameFilter
 	subjects map[string]subject
-	notices  chan notice
+	notices  *noticeQueue
 	logins   chan eventBody // that failed
 	news     chan messages.DeliveryNotice
 	live     chan []eventBody // of the logs
@@ -67,7 +68,7 @@ func (s *Server) streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{server: s, call: c, notices: make(chan notice, noticeBuffer), news: make(chan messages.DeliveryNotice, noticeBuffer), logins: make(chan eventBody, loginBuffer), live: make(chan []eventBody)}
+	st := &stream{server: s, call: c, notices: newNoticeQueue(maxNotices), news: make(chan messages.DeliveryNotice, newsBuffer), logins: make(chan eventBody, loginBuffer), live: make(chan []eventBody)}
 	if st.wanted, err = newNameFilter(req.Names); err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ var errSlow = errors.New("the client does not keep up")
 
 // note hands over a change of the registry. It must not block.
 func (st *stream) note(change messages.Change, cancel context.CancelCauseFunc) {
-	n := notice{Change: change, at: time.Now(), id: newRequestID("")}
+	n := notice{Change: change}
 	subject, ok := st.subjects[n.application()]
 	if !ok {
 		return
@@ -182,9 +183,7 @@ func (st *stream) note(change messages.Change, cancel context.CancelCauseFunc) {
 	if _, sub, _ := strings.Cut(change.ID, "."); change.Kind == messages.KindDevice && !subject.includes(sub) || change.Kind != messages.KindDevice && !subject.whole {
 		return
 	}
-	select {
-	case st.notices <- n:
-	default:
+	if n.at = time.Now(); !st.notices.add(n) {
 		cancel(errSlow)
 	}
 }
@@ -341,8 +340,8 @@ func (st *stream) forward(ctx context.Context) error {
 			return context.Cause(ctx)
 		case events := <-st.live:
 			err = st.send(events)
-		case n := <-st.notices:
-			err = st.sendNotice(ctx, n)
+		case <-st.notices.more:
+			err = st.sendNotices(ctx, st.notices.take())
 		case event := <-st.logins:
 			if st.wanted.wants(event.Name) && st.call.access.Can(event.Identifiers[0].ApplicationIDs.ApplicationID, messages.RightApplicationTrafficRead) {
 				err = st.send([]eventBody{event})
@@ -362,17 +361,28 @@ func (st *stream) forward(ctx context.Context) error {
 	}
 }
 
-func (st *stream) sendNotice(ctx context.Context, n notice) error {
-	event := st.server.eventOf(ctx, n)
-	if !st.wanted.wants(event.Name) || !st.call.access.Can(n.application(), changeRights[n.Kind]) {
-		return nil
+func (st *stream) sendNotices(ctx context.Context, all []notice) error {
+	for block := range slices.Chunk(all, noticeBlock) {
+		var events []eventBody
+		for _, n := range block {
+			event := st.server.eventOf(ctx, n)
+			if st.wanted.wants(event.Name) && st.call.access.Can(n.application(), changeRights[n.Kind]) {
+				events = append(events, event)
+			}
+		}
+		if len(events) == 0 {
+			continue
+		}
+		if err := st.send(events); err != nil {
+			return err
+		}
 	}
-	return st.send([]eventBody{event})
+	return nil
 }
 
 // recheck ends the stream of a key that was deleted, has expired or lost rights.
 func (st *stream) recheck(ctx context.Context) error {
-	key, err := bearer(st.call.Request().Header.Get("Authorization"))
+	key, err := st.call.key()
 	if err != nil {
 		return err
 	}
