@@ -152,7 +152,7 @@ func codeOf(dev v3.EndDevice) (code tr005.Code, err error) {
 	}
 	return tr005.Code{
 		JoinEUI: *dev.IDs.JoinEUI, DevEUI: *dev.IDs.DevEUI, VendorID: uint16(profile.VendorID), ProfileID: uint16(profile.VendorProfileID),
-		OwnerToken: claim.Value, SerialNumber: dev.SerialNumber,
+		OwnerToken: claim.Value, SerialNumber: strings.ToUpper(dev.SerialNumber), // those of The Things Stack have small letters, a QR code can't
 	}, nil
 }
 

@@ -19,6 +19,7 @@ func TestQRCodesAreMade(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	d.do("POST", "/qr-codes/end-devices", `{`+labelled+`}`).is(200).has("text", `"`+labelText+`"`).has("image", "")
+	d.do("POST", "/qr-codes/end-devices", `{`+strings.Replace(labelled, "SN-1", "sn-1", 1)+`}`).is(200).has("text", `"`+labelText+`"`)
 	d.do("POST", "/qr-codes/end-devices", `{"format_id":"tr005draft3",`+labelled+`}`).is(200).
 		has("text", `"URN:DEV:LW:70B3D57ED0000001_0004A30B001C0530_AABB1122_VOWNER1_SSN-1"`)
 	var got qrCodeBody
