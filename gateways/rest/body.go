@@ -37,6 +37,9 @@ func (c *call) rawBody() ([]byte, error) {
 	if enc := c.Request().Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return nil, messages.Invalid("content_encoding", "the body is encoded as %q: send it as it is", shorten(enc))
 	}
+	if c.Request().ContentLength > maxBody { // a client that asks with Expect: 100-continue need not send it
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
 	b, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {

@@ -206,8 +206,9 @@ func TestReadsShowIDsAndTimesUnlessAskedForMore(t *testing.T) {
 		"?field_mask=name":                    "created_at ids name updated_at",
 		"?field_mask=name,supports_join":      "created_at ids name supports_join updated_at",
 		"?field_mask=name&field_mask=nothing": "created_at ids name updated_at",
-		"?field_mask.paths=formatters.up_formatter": "created_at formatters ids updated_at",
-		"?fieldMask=supportsJoin":                   "created_at ids supports_join updated_at",
+		"?fieldMask.paths=name&fieldMask.paths=formatters.up_formatter": "created_at formatters ids name updated_at",
+		"?field_mask.paths=formatters.up_formatter":                     "created_at formatters ids updated_at",
+		"?fieldMask=supportsJoin":                                       "created_at ids supports_join updated_at",
 	} {
 		if got := members(d.do("GET", "/applications/app1/devices/dev1"+query, nil)); got != want {
 			t.Errorf("%q shows %s, want %s", query, got, want)

@@ -126,6 +126,14 @@ func TestLimitsOfARequest(t *testing.T) {
 	if got := d.do("PUT", "/applications/app1", `{"application":{"name":"`+long+`"}}`).fails(413, "body_too_large"); got.err().Code != 8 {
 		t.Error(got.Body)
 	}
+	unread := httptest.NewRequest("PUT", prefix+"/applications/app1", unreadable{t})
+	unread.Header.Set("Authorization", "Bearer "+adminKey)
+	unread.ContentLength = maxBody + 1 // told beforehand
+	d.send(unread).fails(413, "body_too_large")
+	chunked := httptest.NewRequest("PUT", prefix+"/applications/app1", strings.NewReader(`{"application":{"name":"`+long+`"}}`))
+	chunked.Header.Set("Authorization", "Bearer "+adminKey)
+	chunked.ContentLength = -1
+	d.send(chunked).fails(413, "body_too_large")
 	script := strings.Repeat("-- <lua> & \\n", messages.MaxFormatterSource/13)
 	d.do("PUT", "/as/applications/app1/link", `{"link":{"default_formatters":{"up_formatter":"FORMATTER_LUA","up_formatter_parameter":"`+script+`","down_formatter":"FORMATTER_LUA","down_formatter_parameter":"`+script+`"}}}`).is(200)
 	req := httptest.NewRequest("PUT", prefix+"/applications/app1", strings.NewReader(`{}`))
@@ -135,6 +143,14 @@ func TestLimitsOfARequest(t *testing.T) {
 	nested := strings.Repeat("[", 100_000)
 	d.do("PUT", "/applications/app1", `{"application":{"x":`+nested+strings.Repeat("]", 100_000)+`}}`).fails(400, "decode_body")
 	d.do("PUT", "/applications/app1", `{"application":{"description":"`+strings.Repeat(`[{\"`, 200)+`"}}`).is(200) // brackets in a text don't nest
+}
+
+// unreadable is a body that is refused before anything of it is read.
+type unreadable struct{ testing.TB }
+
+func (u unreadable) Read([]byte) (int, error) {
+	u.Error("the body is read")
+	return 0, io.EOF
 }
 
 // cutOff is a body whose connection breaks.

@@ -38,11 +38,28 @@ func (s *Server) listDevices(c *call) error {
 		}
 		return answerPage(c, "end_devices", devices, total, shown)
 	}
+	if isByState(c.QueryParam("order")) {
+		_, total, err := s.cfg.Registry.DevicePage(c.ctx(), c.app(), 0, 1)
+		if err == nil && total > maxByState {
+			err = tooManyByState(total)
+		}
+		if err != nil {
+			return err // before they are all read
+		}
+	}
 	devices, err := s.cfg.Registry.Devices(c.ctx(), c.app())
 	if err != nil {
 		return err
 	}
 	return s.listedDevices(c, devices)
+}
+
+// isByState says whether each device has to be asked for what a list is ordered by.
+func isByState(order string) bool { return order == "last_seen_at" || order == "-last_seen_at" }
+
+func tooManyByState(n int) error {
+	return messages.Errorf(messages.CodeExhausted, "too_many_devices",
+		"%d devices can't be ordered by last_seen_at, which each has to be asked for: use at most %d, or another order", n, maxByState)
 }
 
 // listedDevices answers with a page of devices in the order that the query asks for.
@@ -52,10 +69,9 @@ func (s *Server) listedDevices(c *call, devices []v3.EndDevice) error {
 		return err
 	}
 	order := c.QueryParam("order")
-	if order == "last_seen_at" || order == "-last_seen_at" {
+	if isByState(order) {
 		if len(devices) > maxByState {
-			return messages.Errorf(messages.CodeExhausted, "too_many_devices",
-				"%d devices can't be ordered by last_seen_at, which each has to be asked for: use at most %d, or another order", len(devices), maxByState)
+			return tooManyByState(len(devices))
 		}
 		if err := s.addStates(c.ctx(), devices); err != nil {
 			return err

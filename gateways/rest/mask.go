@@ -78,7 +78,7 @@ func snakePath(p string) string {
 // readPaths gives the paths of the query's field_mask; nil if there is none. "*" means everything.
 func (c *call) readPaths() ([]string, error) {
 	var paths []string
-	for _, name := range []string{"field_mask", "field_mask.paths", "fieldMask"} {
+	for _, name := range []string{"field_mask", "field_mask.paths", "fieldMask", "fieldMask.paths"} {
 		for _, value := range c.QueryParams()[name] {
 			paths = append(paths, strings.Split(value, ",")...)
 		}

@@ -184,7 +184,7 @@ func (s *Server) guard(r route) echo.HandlerFunc {
 var freeParams = []string{
 	"key_id", "downlink_id", "user_id", "organization_id",
 	"frequency_plan_id", "lorawan_phy_version", "band_id", "phy_version",
-	"f_port", "index",
+	"f_port", "index", "profile_id",
 	"format_id",
 	"type",
 	"brand_id", "model_id", "firmware_version", "vendor_id", "vendor_profile_id",

@@ -26,7 +26,9 @@ func unavailableRoutes() []route {
 		app    = "/applications/:application_id"
 		device = app + "/devices/:device_id"
 		packs  = "/packages/associations"
-		rules  = "/ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules"
+
+		gateway = "/gateways/:gateway_id"
+		rules   = "/ns/applications/:application_id/relays/:device_id/uplink-forwarding-rules"
 	)
 	out := []route{
 		{http.MethodGet, "/as" + device + "/packages", readDevices, listNone("packages")},
@@ -44,6 +46,16 @@ func unavailableRoutes() []route {
 			{http.MethodGet, "/ns" + app + "/relays/:device_id"}, {http.MethodPost, "/ns" + app + "/relays"}, {http.MethodPut, "/ns" + app + "/relays/:device_id"},
 			{http.MethodDelete, "/ns" + app + "/relays/:device_id"}, {http.MethodGet, rules}, {http.MethodPost, rules},
 			{http.MethodGet, rules + "/:index"}, {http.MethodPut, rules + "/:index"}, {http.MethodDelete, rules + "/:index"},
+		},
+		"profiles of MAC settings: write mac_settings of each device": {
+			{http.MethodGet, "/ns" + app + "/mac_settings_profiles"}, {http.MethodPost, "/ns" + app + "/mac_settings_profiles"},
+			{http.MethodGet, "/ns" + app + "/mac_settings_profiles/:profile_id"}, {http.MethodPut, "/ns" + app + "/mac_settings_profiles/:profile_id"},
+			{http.MethodDelete, "/ns" + app + "/mac_settings_profiles/:profile_id"},
+		},
+		"API keys or collaborators of radio gateways: use an admin key": {
+			{http.MethodGet, gateway + "/api-keys"}, {http.MethodPost, gateway + "/api-keys"}, {http.MethodGet, gateway + "/api-keys/:key_id"},
+			{http.MethodPut, gateway + "/api-keys/:key_id"}, {http.MethodDelete, gateway + "/api-keys/:key_id"},
+			{http.MethodGet, gateway + "/collaborators"}, {http.MethodPut, gateway + "/collaborators"},
 		},
 		"collaborators: give people API keys of the application": {{http.MethodPut, app + "/collaborators"}, {http.MethodDelete, app + "/collaborators/user/:user_id"}},
 		"users: who holds an admin key is the admin": {
