@@ -170,7 +170,7 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 		return nil, err
 	}
 	n.members.own = record{Name: cfg.Name, Address: address, Version: cfg.Version, Protocol: cfg.Protocol, OldestProtocol: cfg.OldestProtocol,
-		State: StateJoining, Since: n.began, Detour: cfg.Sealer != nil}
+		State: StateJoining, Since: n.began, Detour: cfg.Sealer != nil, Lease: cfg.Lease}
 	if err := n.takeDetours(); err != nil {
 		return nil, errors.Join(err, n.shutdown(ctx))
 	}
