@@ -1,7 +1,9 @@
 package test
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -73,4 +75,51 @@ func TestNodeDoesNotBeginAnewWithoutItsStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run(env...)
+}
+
+// TestStoreMovesIntoEmbeddedNATS copies a single node into the embedded NATS server of a node that does not run yet.
+func TestStoreMovesIntoEmbeddedNATS(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := "LORIKEET_KEY_ENCRYPTION_KEY=" + clusterKEK
+	single := start(t, key)
+	single.application("moved")
+	single.terminate()
+
+	const secret = "embedded-secret-of-the-tests"
+	at := onLoopback(t)
+	env := []string{key, "LORIKEET_CLUSTER_URL=embedded", "LORIKEET_CLUSTER_NODE=alone", "LORIKEET_CLUSTER_LISTEN=" + at.cluster,
+		"LORIKEET_EMBEDDED_NATS_LISTEN=" + at.rest, "LORIKEET_EMBEDDED_NATS_SECRET=" + secret}
+	p := &process{t: t, dir: t.TempDir(), rest: "127.0.0.1:0", mqtt: "127.0.0.1:0", udp: "127.0.0.1:0"}
+	server := exec.Command(path, "nats", "--data", filepath.Join(p.dir, "data"))
+	server.Env = append(os.Environ(), env...)
+	var log lockedBuffer
+	server.Stderr = &log
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "nats://"+at.rest) {
+		t.Fatalf("got %q, %v:\n%s", line, err, &log)
+	}
+	copied := exec.Command(path, "migrate", "--from", "badger:"+filepath.Join(single.dir, "data"), "--to", "nats://"+at.rest)
+	copied.Env = append(os.Environ(), key, "LORIKEET_NATS_USER=lorikeet", "LORIKEET_NATS_PASSWORD="+secret)
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v\n%s", err, out)
+	}
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Wait(); err != nil {
+		t.Fatalf("%v:\n%s", err, &log)
+	}
+	p.run(env...)
+	p.call("GET", "/applications/moved", nil, &object{})
 }

@@ -126,6 +126,18 @@ func (m machine) heal(t testing.TB, bridge string) {
 	command(t, "ip", "link", "set", m.name+bridge, "master", bridge)
 }
 
+// unreach drops all that this machine sends to another on the link between machines, as a switch with a wrong table does; what the other sends arrives.
+// reach ends that.
+func (m machine) unreach(t testing.TB, other machine) {
+	t.Helper()
+	command(t, "ip", "-n", m.name, "route", "add", "blackhole", other.back+"/32")
+}
+
+func (m machine) reach(t testing.TB, other machine) {
+	t.Helper()
+	command(t, "ip", "-n", m.name, "route", "del", "blackhole", other.back+"/32")
+}
+
 // place gives the addresses of a node on this machine.
 func (m machine) place() place {
 	return place{prefix: m.prefix, rest: m.front + ":1885", mqtt: m.front + ":1883", udp: m.front + ":1700", cluster: m.back + ":1886"}

@@ -168,6 +168,76 @@ var scenarios = []scenario{
 		r.load.mark("started")
 		r.nats[0].start()
 	}},
+	{"kill -9 of two of three nodes at once", 1, false, func(r *rig) {
+		r.load.mark("kill -9")
+		for _, n := range r.all[:2] {
+			n.signal(syscall.SIGKILL)
+		}
+	}},
+	{"embedded NATS: kill -9 of two of three nodes at once", 0, false, func(r *rig) {
+		r.load.mark("kill -9")
+		for _, n := range r.all[:2] {
+			n.signal(syscall.SIGKILL)
+		}
+	}},
+	{"kill -9 of a node every 5 s in turn for a minute, wherever it is in its start", 1, false, func(r *rig) {
+		for i := range 12 {
+			r.load.mark("kill -9")
+			r.all[i%3].signal(syscall.SIGKILL)
+			hold(5 * time.Second)
+		}
+	}},
+	{"SIGSTOP of one node after the other for about the lease, nine times in all", 1, false, func(r *rig) {
+		for i := range 9 {
+			n := r.all[i%3]
+			r.load.mark("SIGSTOP " + n.name)
+			n.signal(syscall.SIGSTOP)
+			hold(1900*time.Millisecond + time.Duration(i)*50*time.Millisecond)
+			n.signal(syscall.SIGCONT)
+			r.load.waitEach(1)
+		}
+	}},
+	{"SIGSTOP of a node for 30 s, then SIGCONT", 1, false, func(r *rig) {
+		r.load.mark("SIGSTOP")
+		r.all[0].signal(syscall.SIGSTOP)
+		hold(30 * time.Second)
+		r.load.mark("SIGCONT")
+		r.all[0].signal(syscall.SIGCONT)
+	}},
+	{"two nodes can't reach each other for 15 s; both reach NATS", 1, false, func(r *rig) {
+		r.load.mark("cut")
+		r.machines[0].unreach(r.t, r.machines[1])
+		r.machines[1].unreach(r.t, r.machines[0])
+		hold(15 * time.Second)
+		r.load.mark("healed")
+		r.machines[0].reach(r.t, r.machines[1])
+		r.machines[1].reach(r.t, r.machines[0])
+	}},
+	{"packets of one node to another get lost for 15 s, those of the other way arrive", 1, false, func(r *rig) {
+		r.load.mark("cut")
+		r.machines[0].unreach(r.t, r.machines[1])
+		hold(15 * time.Second)
+		r.load.mark("healed")
+		r.machines[0].reach(r.t, r.machines[1])
+	}},
+	{"packets of a node to NATS get lost for 15 s, those of the other way arrive", 1, false, func(r *rig) {
+		r.load.mark("cut")
+		r.machines[0].unreach(r.t, r.nats[0].machine)
+		hold(15 * time.Second)
+		r.load.mark("healed")
+		r.machines[0].reach(r.t, r.nats[0].machine)
+	}},
+	{"all NATS servers (three) are killed and started 4 s later", 3, false, func(r *rig) {
+		r.load.mark("kill -9")
+		for _, s := range r.nats {
+			s.kill()
+		}
+		hold(4 * time.Second)
+		r.load.mark("started")
+		for _, s := range r.nats {
+			s.start()
+		}
+	}},
 }
 
 // TestClusterFaults does each fault to a cluster of three nodes under load, and lets the judge look for what was lost, repeated under another name or used
@@ -223,6 +293,7 @@ func (s scenario) run(t *testing.T) (simulator.Report, map[int]int) {
 				}
 			}
 		}
+		cfg.Drain = time.Minute      // a webhook that has moved often has much to catch up with
 		cfg.Region = simulator.US915 // no duty cycle: more downlinks
 		cfg.Formatter = messages.Formatter{Kind: messages.FormatterCayenneLPP}
 	})

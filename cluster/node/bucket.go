@@ -12,22 +12,40 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// openBucket opens or creates the bucket of the members. Everything in it expires after an hour: who lives renews, and who was removed or
+// openBucket opens or creates the bucket of the members, with as many replicas; 0: those that it has, 1 for a new one. Everything in it expires after an hour: who lives renews, and who was removed or
 // has left needs no other end.
 func openBucket(ctx context.Context, js jetstream.JetStream, namespace string, replicas int) (jetstream.KeyValue, error) {
 	name := namespace + "_MEMBERS"
 	kv, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, Description: "The nodes of a Lorikeet cluster", History: 1,
-			TTL: keepRemoved, Storage: jetstream.FileStorage, Replicas: replicas})
+			TTL: keepRemoved, Storage: jetstream.FileStorage, Replicas: max(replicas, 1)})
 		if errors.Is(err, jetstream.ErrBucketExists) {
 			kv, err = js.KeyValue(ctx, name) // another node was faster
 		}
+	}
+	if err == nil {
+		err = replicate(ctx, js, name, replicas)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s of the cluster's members: %w", name, err)
 	}
 	return kv, nil
+}
+
+// replicate gives a bucket the number of replicas that is asked for.
+func replicate(ctx context.Context, js jetstream.JetStream, bucket string, replicas int) error {
+	stream, err := js.Stream(ctx, "KV_"+bucket)
+	if err != nil {
+		return err
+	}
+	cfg := stream.CachedInfo().Config
+	if replicas == 0 || cfg.Replicas == replicas {
+		return nil
+	}
+	cfg.Replicas = replicas
+	_, err = js.UpdateStream(ctx, cfg)
+	return err
 }
 
 const (

@@ -26,96 +26,123 @@ const (
 // kindPing asks a node to answer.
 const kindPing = "_ping"
 
-// detours are the nodes that did not answer directly. Messages for them go through NATS, which both reach as long as they are members, until a probe
-// shows that they answer directly again.
+// detours are the nodes that owe an answer. One of them that does not even answer a probe gets its messages through NATS, which both reach as long as
+// they are members, until a probe shows that it answers directly again.
 type detours struct {
 	mu    sync.Mutex
-	nodes map[string]time.Duration // when each is probed next, by ID of the incarnation
+	nodes map[string]*detour // by ID of the incarnation
+}
+
+type detour struct {
+	on   bool          // else it may only be slow
+	next time.Duration // when it is probed
 }
 
 // on says whether messages to a node go through NATS.
 func (d *detours) on(id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, on := d.nodes[id]
-	return on
+	to := d.nodes[id]
+	return to != nil && to.on
 }
 
-// begin says whether the detour is new.
-func (d *detours) begin(id string, now time.Duration) bool {
+// doubt has a node probed.
+func (d *detours) doubt(id string, now time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, on := d.nodes[id]; on {
-		return false
-	}
 	if d.nodes == nil {
-		d.nodes = map[string]time.Duration{}
+		d.nodes = map[string]*detour{}
 	}
-	d.nodes[id] = now
-	return true
+	if d.nodes[id] == nil {
+		d.nodes[id] = &detour{next: now}
+	}
 }
 
-// end says whether there was a detour.
-func (d *detours) end(id string) bool {
+// probed takes the outcome of a probe, and says whether it makes a difference to where messages go.
+func (d *detours) probed(id string, answered bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, on := d.nodes[id]
-	delete(d.nodes, id)
-	return on
+	to := d.nodes[id]
+	switch {
+	case to == nil:
+		return false
+	case answered:
+		delete(d.nodes, id)
+		return to.on
+	}
+	begins := !to.on
+	to.on = true
+	return begins
 }
 
 // due gives the nodes that are to be probed now.
 func (d *detours) due(now time.Duration) (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, at := range d.nodes {
-		if now >= at {
-			d.nodes[id] = now + probePause
+	for id, to := range d.nodes {
+		if now >= to.next {
+			to.next = now + probePause
 			out = append(out, id)
 		}
 	}
 	return out
 }
 
-func (d *detours) len() int {
+func (d *detours) len() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.nodes)
-}
-
-// unanswered notes that a node has not answered in time. The frames that went to it directly go the other way, in their order.
-func (n *Node) unanswered(p *peer) {
-	if n.cfg.Sealer == nil || !p.Detour || n.table.Load().byID[p.ID] == nil || !n.detours.begin(p.ID, n.now()) {
-		return
+	for _, to := range d.nodes {
+		if to.on {
+			n++
+		}
 	}
-	n.log.Info("node does not answer; messages for it go through NATS", "node", p.Name, "address", p.Address)
-	n.frames.recall(p.ID, n.now())
+	return n
 }
 
-// probe asks the nodes on a detour directly.
+// unanswered notes that a node has not answered in time: it, or what it waits for, is slow, or it can't be reached.
+func (n *Node) unanswered(p *peer) {
+	if n.cfg.Sealer != nil && p.Detour {
+		n.detours.doubt(p.ID, n.now())
+	}
+}
+
+// probe asks the nodes that are in doubt or on a detour to answer directly.
 func (n *Node) probe() {
 	t := n.table.Load()
 	for _, id := range n.detours.due(n.now()) {
 		p := t.byID[id]
-		if p == nil {
-			n.detours.end(id)
+		if p == nil { // it is no member any more
+			n.detours.probed(id, true)
 			continue
 		}
 		n.wg.Go(func() {
-			k := n.calls.begin(p.ID)
-			defer n.calls.end(k)
-			n.direct(p, doormanName, &wire.NodeMessage{Id: k.id, Kind: kindPing, From: n.cfg.Name})
-			timer := time.NewTimer(probePause)
-			defer timer.Stop()
-			select {
-			case _, ok := <-k.done:
-				if ok && n.detours.end(p.ID) {
-					n.log.Info("node answers directly again", "node", p.Name, "address", p.Address)
-				}
-			case <-timer.C:
-			case <-n.ctx.Done():
+			answered, ended := n.ping(p)
+			switch {
+			case ended || !n.detours.probed(p.ID, answered):
+			case answered:
+				n.log.Info("node answers directly again", "node", p.Name, "address", p.Address)
+			default:
+				n.log.Warn("node can't be reached directly; messages for it go through NATS", "node", p.Name, "address", p.Address)
+				n.frames.recall(p.ID, n.now())
 			}
 		})
+	}
+}
+
+// ping says whether a node answers directly; ended: this one has ended before that was known.
+func (n *Node) ping(p *peer) (answered, ended bool) {
+	k := n.calls.begin(p.ID)
+	defer n.calls.end(k)
+	n.direct(p, doormanName, &wire.NodeMessage{Id: k.id, Kind: kindPing, From: n.cfg.Name})
+	timer := time.NewTimer(probePause)
+	defer timer.Stop()
+	select {
+	case _, ok := <-k.done:
+		return ok, !ok // not ok: one of the two is no member any more
+	case <-timer.C:
+		return false, false
+	case <-n.ctx.Done():
+		return false, true
 	}
 }
 

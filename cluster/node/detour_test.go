@@ -102,3 +102,25 @@ func TestUnsealedMessageOnADetourIsDropped(t *testing.T) {
 		t.Errorf("answered by %q", got)
 	}
 }
+
+func TestOnlyWhoDoesNotAnswerAProbeGetsADetour(t *testing.T) {
+	d := &detours{}
+	d.doubt("slow", 0)
+	d.doubt("cut", 0)
+	if due := d.due(0); len(due) != 2 || len(d.due(probePause-1)) != 0 || len(d.due(probePause)) != 2 {
+		t.Errorf("to be probed: %v", due)
+	}
+	if d.on("slow") || d.on("cut") || d.len() != 0 {
+		t.Error("a detour began before the probe")
+	}
+	if d.probed("slow", true) || !d.probed("cut", false) || d.probed("cut", false) {
+		t.Error("the first failed probe makes the difference")
+	}
+	d.doubt("cut", probePause)
+	if d.on("slow") || !d.on("cut") || d.len() != 1 {
+		t.Error("who does not answer a probe is reached through NATS")
+	}
+	if !d.probed("cut", true) || d.on("cut") || d.probed("cut", false) || len(d.due(time.Hour)) != 0 {
+		t.Error("an answer ends the detour")
+	}
+}

@@ -22,8 +22,9 @@
 //
 // # Detours
 //
-// Two nodes that both reach NATS and not each other stay members. A node that does not answer a frame or a request for a second gets what follows
-// through NATS, sealed, until a probe each second shows that it answers directly. A frame never goes both ways at once, and those of a device stay in order.
+// Two nodes that both reach NATS and not each other stay members. A node that owes an answer for a second is probed; if it does not answer that within
+// another second, its messages go through NATS, sealed, until a probe each second shows that it answers directly. A node that is only slow, or waits for
+// JetStream, answers probes. The frames of a device stay in order.
 //
 // # What is not promised
 //

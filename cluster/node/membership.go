@@ -98,7 +98,7 @@ func (m *membership) create(ctx context.Context) (uint64, error) {
 // waitForRoom follows the bucket until nothing keeps this node from joining: who died is silent within a lease.
 func (m *membership) waitForRoom(ctx context.Context) error {
 	v := newView(m.id, m.lease)
-	deadline := m.now() + 2*m.lease + m.lease/2
+	began := m.now()
 	for {
 		if err := m.readInto(ctx, v); err != nil {
 			return fmt.Errorf("read the members of the cluster: %w", err)
@@ -114,7 +114,7 @@ func (m *membership) waitForRoom(ctx context.Context) error {
 			switch {
 			case slices.Contains(silent, id):
 				m.remove(ctx, id, *e)
-			case m.now() > deadline, e.living && !e.understands(m.own):
+			case m.now()-began > 2*v.longest()+v.longest()/2, e.living && !e.understands(m.own):
 				return inadmissible(m.own, e.record)
 			}
 		}

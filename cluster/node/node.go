@@ -59,7 +59,7 @@ type Config struct {
 	// back to NATS much later than the others may be removed.
 	JetStream jetstream.JetStream
 	Namespace string // "lorikeet" if empty
-	Replicas  int    // of the bucket of the members; 1 if zero
+	Replicas  int    // of the bucket of the members; 0: as it is, 1 for a new one
 
 	Lease        time.Duration // how long a silent node keeps its devices; 2 s if zero
 	SuspendLimit time.Duration // how long a node waits for JetStream before it gives up; 60 s if zero
@@ -89,7 +89,6 @@ func (c Config) withDefaults() (Config, error) {
 		c.SuspendLimit = time.Minute
 	}
 	c.SuspendLimit = max(c.SuspendLimit, c.Lease)
-	c.Replicas = max(c.Replicas, 1)
 	c.OldestProtocol = min(c.OldestProtocol, c.Protocol)
 	if c.OldestProtocol == 0 {
 		c.OldestProtocol = c.Protocol
@@ -170,7 +169,7 @@ func Start(ctx context.Context, cfg Config, newActor func(messages.DeviceID) act
 		return nil, err
 	}
 	n.members.own = record{Name: cfg.Name, Address: address, Version: cfg.Version, Protocol: cfg.Protocol, OldestProtocol: cfg.OldestProtocol,
-		State: StateJoining, Since: n.began, Detour: cfg.Sealer != nil}
+		State: StateJoining, Since: n.began, Detour: cfg.Sealer != nil, Lease: cfg.Lease}
 	if err := n.takeDetours(); err != nil {
 		return nil, errors.Join(err, n.shutdown(ctx))
 	}

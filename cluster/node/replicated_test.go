@@ -1,15 +1,19 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // freePort is a port that is free now, below those that the system gives to outgoing connections: it stays free for a restart.
@@ -44,7 +48,38 @@ func natsCluster(t *testing.T) []*server.Server {
 			t.Fatal("NATS server does not start")
 		}
 	}
+	eventually(t, "NATS has a leader", func() bool {
+		return slices.ContainsFunc(out, func(s *server.Server) bool { return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 })
+	})
 	return out
+}
+
+// A cluster that began with one NATS server and got more must not depend on the first one for its members alone.
+func TestBucketGetsTheReplicasThatAreAskedFor(t *testing.T) {
+	t.Parallel()
+	nc, err := nats.Connect(natsCluster(t)[0].ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ asked, want int }{{0, 1}, {3, 3}, {0, 3}, {1, 1}} {
+		eventually(t, fmt.Sprintf("the bucket is opened with %d replicas", c.asked), func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), tryPatience)
+			defer cancel()
+			_, err := openBucket(ctx, js, "lorikeet", c.asked)
+			return err == nil
+		})
+		eventually(t, fmt.Sprintf("the bucket has %d replicas", c.want), func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), tryPatience)
+			defer cancel()
+			stream, err := js.Stream(ctx, "KV_lorikeet_MEMBERS")
+			return err == nil && stream.CachedInfo().Config.Replicas == c.want
+		})
+	}
 }
 
 func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
@@ -54,14 +89,6 @@ func TestReplicatedBucketOutlivesItsLeader(t *testing.T) {
 	for _, s := range servers {
 		urls = append(urls, s.ClientURL())
 	}
-	eventually(t, "NATS has a leader", func() bool {
-		for _, s := range servers {
-			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
-				return true
-			}
-		}
-		return false
-	})
 	const lease = 2 * time.Second
 	var nodes []*proc
 	for _, name := range []string{"a", "b", "c"} {

@@ -23,6 +23,16 @@ func TestRunningNodesAreSeenFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	running("a")
+	// One that renews its record less often than who asks expects is waited for; a dead one too, since nobody knows.
+	long := 3 * lease
+	if _, err := n.members.kv.Put(ctx, "0", encodeRecord(record{Name: "rare", State: StateAlive, Lease: long})); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	running("a")
+	if looked := time.Since(began); looked < long {
+		t.Errorf("it looked for %s, less than a lease of %s", looked, long)
+	}
 	if err := n.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}

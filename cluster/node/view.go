@@ -30,6 +30,8 @@ type record struct {
 	Renewed        bool      `json:"renewed,omitempty"` // at least once: the start is behind it
 	RemovedBy      string    `json:"removed_by,omitempty"`
 	Detour         bool      `json:"detour,omitempty"` // it takes messages from NATS too
+
+	Lease time.Duration `json:"lease,omitempty"` // how long it may be silent; 0: it is of an older version, and has the lease of who looks
 }
 
 // Member is a node that lives.
@@ -90,9 +92,9 @@ func (v *view) see(now time.Duration, key string, revision uint64, r *record) bo
 func (v *view) sight(now time.Duration) {
 	switch gap := now - v.ownSeen; {
 	case !v.sighted, v.blindFor(gap) && gap <= v.lease:
-		v.grace = now + v.lease
+		v.grace = now + v.longest()
 	case v.blindFor(gap):
-		v.grace = now + 2*v.lease
+		v.grace = now + 2*v.longest()
 	}
 	v.sighted, v.ownSeen = true, now
 }
@@ -101,14 +103,31 @@ func (v *view) sight(now time.Duration) {
 // well below a lease, as what others renewed in the gap is not seen either.
 func (v *view) blindFor(gap time.Duration) bool { return gap > v.lease/2 }
 
-// silent gives the IDs of the members that did not renew for a lease. Who is blind does not judge.
+// leaseOf is how long a member may be silent: each says it for itself, so nodes whose leases differ do not remove each other.
+func (v *view) leaseOf(e *entry) time.Duration {
+	if e.Lease > 0 {
+		return e.Lease
+	}
+	return v.lease
+}
+
+// longest is the longest lease of all.
+func (v *view) longest() time.Duration {
+	longest := v.lease
+	for _, e := range v.members {
+		longest = max(longest, v.leaseOf(e))
+	}
+	return longest
+}
+
+// silent gives the IDs of the members that did not renew for their lease. Who is blind does not judge.
 func (v *view) silent(now time.Duration) []string {
 	if !v.sighted || v.blindFor(now-v.ownSeen) || now < v.grace {
 		return nil
 	}
 	var out []string
 	for id, e := range v.members {
-		if id != v.self && e.State != StateRemoved && now-e.seen >= v.lease {
+		if id != v.self && e.State != StateRemoved && now-e.seen >= v.leaseOf(e) {
 			out = append(out, id)
 		}
 	}

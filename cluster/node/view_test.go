@@ -54,6 +54,42 @@ func TestSilentMembersAreJudgedOnlyByWhoCanSee(t *testing.T) {
 	}
 }
 
+// Of nodes whose leases differ, none removes another before that one has had its own time.
+func TestMembersAreJudgedByTheirOwnLease(t *testing.T) {
+	t.Parallel()
+	v := newView("me", 2*second)
+	slow, quick := alive("slow"), alive("quick")
+	slow.Lease, quick.Lease = 10*second, second
+	see := func(at time.Duration, key string, r *record) { v.see(at, key, v.latest+1, r) }
+	see(0, "me", alive("me"))
+	see(0, "slow", slow)
+	see(0, "quick", quick)
+	want := func(at time.Duration, names string) {
+		t.Helper()
+		if got := strings.Join(v.silent(at), " "); got != names {
+			t.Errorf("at %s: silent is %q, want %q", at, got, names)
+		}
+	}
+	for at := time.Duration(0); at < 10*second; at += second {
+		see(at, "me", alive("me"))
+		if at >= 2*second {
+			want(at, "quick")
+		}
+	}
+	see(10*second, "me", alive("me"))
+	want(10*second, "quick slow")
+	// After a gap everybody has the time of the slowest.
+	see(20*second, "slow", slow)
+	see(20*second, "quick", quick)
+	for at := 20 * second; at <= 40*second; at += second {
+		see(at, "me", alive("me"))
+		if at < 40*second {
+			want(at, "")
+		}
+	}
+	want(40*second, "quick slow")
+}
+
 func TestViewFollowsTheNewestRevision(t *testing.T) {
 	t.Parallel()
 	v := newView("me", 2*second)

@@ -64,12 +64,10 @@ type clustered struct {
 
 // openSharedStore reaches NATS, or starts the embedded one, and opens the store of the cluster.
 func (s *server) openSharedStore(ctx context.Context, kek persistence.KEK) (err error) {
-	c := &clustered{name: s.cfg.Cluster.Node, sealer: persistence.NewSealer(kek)}
+	c := &clustered{sealer: persistence.NewSealer(kek)}
 	s.clustered = c
-	if c.name == "" {
-		if c.name, err = os.Hostname(); err != nil {
-			return fmt.Errorf("cluster.node: give this node a name: %w", err)
-		}
+	if c.name, err = s.cfg.nodeName(); err != nil {
+		return err
 	}
 	if s.cfg.embedded() {
 		err = s.startNATS(ctx)
@@ -127,15 +125,8 @@ func natsOptions(cfg NATSConfig, urls []string, name string) jetstream.Options {
 }
 
 func (s *server) startNATS(ctx context.Context) (err error) {
-	c, e := s.clustered, s.cfg.Embedded
-	if e.Peers == "" {
-		e.ClusterListen = "" // alone
-	}
-	c.embedded, err = natsserver.Start(ctx, natsserver.Config{
-		Name: c.name, ClusterName: s.cfg.Cluster.Namespace, StoreDir: filepath.Join(s.cfg.Data, "nats"), Listen: e.Listen, ClusterListen: e.ClusterListen,
-		Routes: split(e.Peers), Secret: string(e.Secret), Logger: s.log.With("component", "nats"),
-	})
-	if err != nil {
+	c := s.clustered
+	if c.embedded, err = natsserver.Start(ctx, embeddedServer(s.cfg, c.name, s.log)); err != nil {
 		return err
 	}
 	c.nats, err = jetstream.Connect(jetstream.Options{Name: "lorikeet " + c.name, InProcess: c.embedded.ClientOptions(), OnState: s.natsState})

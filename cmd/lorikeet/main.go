@@ -28,6 +28,7 @@ type cli struct {
 	Simulate    simulateCommand    `cmd:"" help:"Run simulated radio gateways and devices against a server."`
 	Demo        demoCommand        `cmd:"" help:"Run a server with a demo application and simulated devices, and print decoded events."`
 	Migrate     migrateCommand     `cmd:"" help:"Copy all data of a server that is stopped to another store."`
+	NATS        natsCommand        `cmd:"" name:"nats" help:"Run only the embedded NATS server of a node that is stopped, for migrate, backups and the nats tool."`
 	ClusterDemo clusterDemoCommand `cmd:"" name:"cluster-demo" help:"Run three nodes and simulated devices on this machine, kill a node, and print decoded events all the while."`
 	Formatter   formatterCommand   `cmd:"" help:"Work with payload formatters."`
 	Device      deviceCommand      `cmd:"" help:"List, show, import, export and delete devices of a server."`
