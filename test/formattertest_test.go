@@ -61,12 +61,13 @@ func TestFormatterTestTellsWhatDiffers(t *testing.T) {
 		`{"codec":"` + codec + `","bytes":[1],"expect":{"n":1}}`,
 		`{"codec":"` + codec + `.js","bytes":[1]}`,
 		`{"codec":"` + codec + `.js","direction":"encode","data":{}}`,
-		`{"codec":"none.js","bytes":[1]}`,
+		`{"codec":"none.js","bytes":[1],"expect":{"error":true}}`,
+		`{"codec":"alder/room-codec","bytes":[1],"expect":{"error":true}}`,
 		`{"bytes":[1]}`,
 		`{`,
 	}, "\n")
 	results, stderr, code := formatterTest(t, list, "-")
-	if code != 1 || !strings.Contains(stderr, "5 of 7 cases failed") {
+	if code != 1 || !strings.Contains(stderr, "6 of 8 cases failed") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	want := []struct {
@@ -75,7 +76,7 @@ func TestFormatterTestTellsWhatDiffers(t *testing.T) {
 		part string
 	}{
 		{3, false, `"diff":["data.n: want 3, got 2"]`}, {4, true, `"got":{"data":{"n":1}}`}, {5, true, `"got":`}, {6, false, `"error_name":"formatter_function"`},
-		{7, false, "there is no file none.js"}, {8, false, "names no codec"}, {9, false, "must be a JSON object"},
+		{7, false, "there is no file none.js"}, {8, false, "add --repository DIR"}, {9, false, "names no codec"}, {10, false, "must be a JSON object"},
 	}
 	if len(results) != len(want) {
 		t.Fatalf("got %d results, want %d: %v", len(results), len(want), results)

@@ -39,7 +39,7 @@ func (c *formatterTestCommand) Run(ctx context.Context) error {
 	if len(c.Lists) == 0 && c.Repository == "" {
 		return errors.New("nothing to run: name a list of cases, or a device repository with --repository")
 	}
-	run := &formatterRun{ctx: ctx, sources: map[string]source{}, failuresOnly: c.Failures, severalLists: len(c.Lists) > 1, out: bufio.NewWriter(os.Stdout)}
+	run := &formatterRun{ctx: ctx, sources: map[string]source{}, failuresOnly: c.Failures, severalLists: len(c.Lists) > 1, repository: c.Repository != "", out: bufio.NewWriter(os.Stdout)}
 	cfg := formatters.Config{Workers: c.Workers, Timeout: c.Timeout, Patient: true}
 	if c.Repository != "" {
 		var err error
@@ -106,6 +106,7 @@ type formatterRun struct {
 	sources      map[string]source
 	failuresOnly bool
 	severalLists bool
+	repository   bool // there is one
 	out          *bufio.Writer
 
 	slots   chan struct{}
@@ -157,6 +158,12 @@ func (r *formatterRun) add(work func() result) {
 	}()
 }
 
+// unusable is for a case that can't be run. It fails even if it expects an error, by which it means one of the codec.
+func (r *formatterRun) unusable(res result, err error) {
+	res.Error, res.Took = err.Error(), "0s"
+	r.add(func() result { return res })
+}
+
 // list reads the cases of a file. Empty lines and those that begin with # are passed over.
 func (r *formatterRun) list(name string) error {
 	in, folder := io.Reader(os.Stdin), "."
@@ -191,12 +198,15 @@ func (r *formatterRun) line(list, folder string, n int, text []byte) {
 		res.List = list
 	}
 	if err != nil {
-		res.Error, res.Took = err.Error(), "0s"
-		r.add(func() result { return res })
+		r.unusable(res, err)
 		return
 	}
 	f, err := r.find(folder, c.Codec)
-	r.add(func() result { return r.judge(res, c, f, err) })
+	if err != nil {
+		r.unusable(res, err)
+		return
+	}
+	r.add(func() result { return r.judge(res, c, f) })
 }
 
 func direction(use messages.CodecUse) string {
@@ -221,6 +231,9 @@ func (r *formatterRun) find(folder, codec string) (messages.Formatter, error) {
 	known, ok := r.sources[path]
 	if !ok {
 		known.formatter, known.err = readCodec(path, codec)
+		if known.formatter.Kind == messages.FormatterRepository && !r.repository {
+			known.err = fmt.Errorf("codec %s: it is no script (.js, .lua) and not cayennelpp; for a codec of a device repository, vendor/codec, add --repository DIR", codec)
+		}
 		r.sources[path] = known
 	}
 	return known.formatter, known.err
@@ -256,12 +269,9 @@ func readCodec(path, codec string) (messages.Formatter, error) {
 }
 
 // judge runs a case and compares.
-func (r *formatterRun) judge(res result, c cases.Case, f messages.Formatter, err error) result {
-	var got cases.Got
+func (r *formatterRun) judge(res result, c cases.Case, f messages.Formatter) result {
 	started := time.Now()
-	if err == nil {
-		got, err = r.call(c, f)
-	}
+	got, err := r.call(c, f)
 	res.Took = fmt.Sprintf("%.6fs", time.Since(started).Seconds())
 	res.Diff = c.Want.Diff(got, err)
 	res.OK = len(res.Diff) == 0
@@ -303,8 +313,12 @@ func (r *formatterRun) examples(codecs *repository.Repository) error {
 	for _, e := range examples {
 		c, err := exampleCase(e)
 		res := result{Codec: e.Codec, Direction: direction(e.Use), Description: e.Description}
+		if err != nil {
+			r.unusable(res, err)
+			continue
+		}
 		r.add(func() result {
-			return r.judge(res, c, messages.Formatter{Kind: messages.FormatterRepository, Parameter: e.Codec}, err)
+			return r.judge(res, c, messages.Formatter{Kind: messages.FormatterRepository, Parameter: e.Codec})
 		})
 	}
 	return errors.Join(errs...)

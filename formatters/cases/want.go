@@ -173,7 +173,10 @@ func (w *Want) Diff(got Got, failure error) []string {
 			return []string{"failed: " + failure.Error()}
 		}
 	} else if failure == nil {
-		return []string{fmt.Sprintf("want an error with %q", w.Errors)}
+		if words := slices.DeleteFunc(slices.Clone(w.Errors), func(text string) bool { return text == "" }); len(words) > 0 {
+			return []string{fmt.Sprintf("want an error with %q", words)}
+		}
+		return []string{"want an error"}
 	}
 	if w == nil {
 		return nil

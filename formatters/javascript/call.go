@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -156,9 +157,10 @@ func (c *call) console() goja.Value {
 
 // function of a script with the object that it belongs to.
 type function struct {
-	c    *call
-	f    goja.Callable
-	self goja.Value
+	c     *call
+	value goja.Value
+	f     goja.Callable
+	self  goja.Value
 }
 
 func (f function) invoke(args ...goja.Value) goja.Value {
@@ -169,16 +171,34 @@ func (f function) invoke(args ...goja.Value) goja.Value {
 
 // find looks for a function: a global (top-level const and let included), or a member of driver, exports or module.exports.
 func (c *call) find(name string) (function, bool) {
-	if f, ok := goja.AssertFunction(c.vm.Get(name)); ok {
-		return function{c, f, goja.Undefined()}, true
+	value := c.vm.Get(name)
+	if f, ok := goja.AssertFunction(value); ok {
+		return function{c, value, f, goja.Undefined()}, true
 	}
 	for _, holder := range []goja.Value{c.vm.Get("driver"), c.vm.Get("exports"), c.member(c.vm.Get("module"), "exports")} {
-		if f, ok := goja.AssertFunction(c.member(holder, name)); ok {
-			return function{c, f, holder}, true
+		value := c.member(holder, name)
+		if f, ok := goja.AssertFunction(value); ok {
+			return function{c, value, f, holder}, true
 		}
 	}
 	return function{}, false
 }
+
+// findPortFirst looks for a function of ChirpStack 3. If there is one of the first generation too, which The Things Stack would call, the former must have the
+// port as its first parameter: otherwise it is a helper that only has the name.
+func (c *call) findPortFirst(name, firstGeneration string) (function, bool) {
+	f, ok := c.find(name)
+	if !ok {
+		return f, false
+	}
+	if _, both := c.find(firstGeneration); !both {
+		return f, true
+	}
+	return f, portFirst.MatchString(f.value.String())
+}
+
+// portFirst is the source of a function, arrow functions included, whose first parameter is a port.
+var portFirst = regexp.MustCompile(`(?i)^[^(=]*(?:=\s*)?\(?\s*\w*port\w*\s*[,)=]`)
 
 func (c *call) member(holder goja.Value, name string) goja.Value {
 	if o, ok := holder.(*goja.Object); ok {

@@ -89,7 +89,7 @@ func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (d 
 		c.load()
 		if f, ok := c.find("decodeUplink"); ok {
 			d = c.decoded("decodeUplink", c.settled(f.invoke(input.object())))
-		} else if f, ok := c.find("Decode"); ok {
+		} else if f, ok := c.findPortFirst("Decode", "Decoder"); ok {
 			d = c.decodedBare(c.settled(f.invoke(input.fPort, input.bytes, input.variables)))
 		} else if f, ok := c.find("Decoder"); ok {
 			d = c.decodedBare(c.settled(f.invoke(input.bytes, input.fPort)))
@@ -125,7 +125,7 @@ func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (
 		c.load()
 		if f, ok := c.find("encodeDownlink"); ok {
 			e = c.encoded(c.settled(f.invoke(input.object())), in.FPort)
-		} else if f, ok := c.find("Encode"); ok {
+		} else if f, ok := c.findPortFirst("Encode", "Encoder"); ok {
 			e = c.encodedBare(c.settled(f.invoke(input.fPort, input.data, input.variables)), in.FPort)
 		} else if f, ok := c.find("Encoder"); ok {
 			e = c.encodedBare(c.settled(f.invoke(input.data, input.fPort)), in.FPort)

@@ -171,7 +171,7 @@ func TestHostileScriptsEnd(t *testing.T) {
 func TestNoDeadlineIsNeeded(t *testing.T) {
 	for name, want := range map[string]string{
 		"endless loop": "takes too many steps", "table bomb": "uses too much memory", "kept strings": "uses too much memory",
-		"recursion": "more than 200 deep", "tail recursion": "more than 200 deep",
+		"recursion": "more than 2000 deep", "tail recursion": "more than 2000 deep",
 	} {
 		p := mustCompile(t, "function decodeUplink(input)\n"+hostile[name]+"\nend")
 		_, err := p.DecodeUplink(context.Background(), input(t, "0102"))

@@ -109,7 +109,7 @@ func environmentFor(c *checker) environment {
 // when it overflows below pcall, and 16 kB are soon made.
 func newState(r *run, e environment) *vm.LState {
 	l := vm.NewState(vm.Options{
-		CallStackSize: maxCallDepth, RegistrySize: 256, RegistryMaxSize: maxRegistry, RegistryGrowStep: 1024,
+		CallStackSize: r.depth, RegistrySize: 256, RegistryMaxSize: maxRegistry, RegistryGrowStep: 1024,
 		SkipOpenLibs: true,
 	})
 	l.SetContext(r)

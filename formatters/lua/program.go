@@ -38,7 +38,11 @@ func Compile(source string) (*Program, error) {
 // DecodeUplink runs decodeUplink and, if the script has it, normalizeUplink. If only the latter fails, the decoded data come with the error, unless it is
 // about a limit. Normalized is nil if there is no normalizeUplink.
 func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
-	s, err := p.start(ctx)
+	return deepening(func(depth int) (messages.Decoded, error) { return p.decodeUplink(ctx, depth, in) })
+}
+
+func (p *Program) decodeUplink(ctx context.Context, depth int, in messages.DecodeInput) (messages.Decoded, error) {
+	s, err := p.start(ctx, depth)
 	if err != nil {
 		return messages.Decoded{}, err
 	}
@@ -61,18 +65,24 @@ func (p *Program) DecodeUplink(ctx context.Context, in messages.DecodeInput) (me
 
 // DecodeDownlink runs decodeDownlink.
 func (p *Program) DecodeDownlink(ctx context.Context, in messages.DecodeInput) (messages.Decoded, error) {
-	s, err := p.start(ctx)
-	if err != nil {
-		return messages.Decoded{}, err
-	}
-	defer s.vm.Close()
-	out, _, err := s.decode("decodeDownlink", in)
-	return out, err
+	return deepening(func(depth int) (messages.Decoded, error) {
+		s, err := p.start(ctx, depth)
+		if err != nil {
+			return messages.Decoded{}, err
+		}
+		defer s.vm.Close()
+		out, _, err := s.decode("decodeDownlink", in)
+		return out, err
+	})
 }
 
 // EncodeDownlink runs encodeDownlink.
 func (p *Program) EncodeDownlink(ctx context.Context, in messages.EncodeInput) (messages.Encoded, error) {
-	s, err := p.start(ctx)
+	return deepening(func(depth int) (messages.Encoded, error) { return p.encodeDownlink(ctx, depth, in) })
+}
+
+func (p *Program) encodeDownlink(ctx context.Context, depth int, in messages.EncodeInput) (messages.Encoded, error) {
+	s, err := p.start(ctx, depth)
 	if err != nil {
 		return messages.Encoded{}, err
 	}
@@ -95,7 +105,9 @@ type session struct {
 	device bool
 }
 
-func (p *Program) start(ctx context.Context) (*session, error) { return p.startRun(newRun(ctx)) }
+func (p *Program) start(ctx context.Context, depth int) (*session, error) {
+	return p.startRun(newRun(ctx, depth))
+}
 
 func (p *Program) startRun(r *run) (*session, error) {
 	s := &session{run: r, device: p.device}

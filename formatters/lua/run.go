@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"runtime/metrics"
 	"strings"
@@ -19,9 +20,10 @@ const (
 	maxMemory    = 32 << 20   // bytes of heap that a call may add
 	maxString    = 256 << 10  // bytes of one string
 	maxArray     = 1 << 14    // indices from here on are not kept in the array part of a table, and # does not see them
-	maxCallDepth = 200        // nested Lua and library calls
-	maxRegistry  = 1 << 16    // values on the stack of the virtual machine
-	maxResults   = 8000       // values that one library call gives back, as in Lua 5.1
+	usualDepth   = 200        // nested Lua and library calls; a stack for more is made for a script that needs it
+	maxCallDepth = 2000
+	maxRegistry  = 1 << 16 // values on the stack of the virtual machine
+	maxResults   = 8000    // values that one library call gives back, as in Lua 5.1
 
 	checkEvery  = 64                     // steps from one look at the clock to the next
 	sampleEvery = 200 * time.Microsecond // from one look at the heap to the next
@@ -35,6 +37,7 @@ func init() { vm.MaxArrayIndex = maxArray }
 var (
 	errTime   = errors.New("the script did not end in time: look for a loop that never ends, or do less in one call")
 	errSteps  = errors.New("the script takes too many steps: look for a loop that never ends, or do less in one call")
+	errDepth  = fmt.Errorf("functions call one another more than %d deep: look for a recursion that never ends", maxCallDepth)
 	errMemory = errors.New("the script uses too much memory: keep fewer and smaller tables and strings")
 )
 
@@ -44,6 +47,7 @@ var (
 type run struct {
 	context.Context // the caller's
 	deadline        time.Time
+	depth           int // of calls
 	steps, next     int
 	sampled         time.Time // when the heap was looked at; zero before the first look
 	baseline        uint64    // bytes of heap at the first look
@@ -54,11 +58,21 @@ type run struct {
 	shapes map[*vm.LTable]shape // what json.array and json.object said
 }
 
-func newRun(ctx context.Context) *run {
-	r := &run{Context: ctx, next: checkEvery, sampled: time.Now()}
+func newRun(ctx context.Context, depth int) *run {
+	r := &run{Context: ctx, depth: depth, next: checkEvery, sampled: time.Now()}
 	r.deadline, _ = ctx.Deadline()
 	r.check()
 	return r
+}
+
+// deepening does a call, and once more with a larger stack if the usual one was too small for it: the larger one costs half as much as a usual call.
+// A call that is done again starts anew, and its time goes on.
+func deepening[T any](do func(depth int) (T, error)) (T, error) {
+	out, err := do(usualDepth)
+	if errors.Is(err, errDepth) {
+		return do(maxCallDepth)
+	}
+	return out, err
 }
 
 // runOf is the run that a library function serves.
@@ -162,7 +176,7 @@ func (r *run) blame(err error) error {
 	switch o := raised.Object.(type) {
 	case vm.LString, vm.LNumber:
 		if strings.HasSuffix(o.String(), " stack overflow") {
-			return messages.Invalid("formatter_limit", "functions call one another more than %d deep: look for a recursion that never ends", maxCallDepth)
+			return messages.Invalid("formatter_limit", "%w", errDepth)
 		}
 		return messages.Invalid("formatter_error", "%s", clip(o.String()))
 	case nil:

@@ -91,7 +91,7 @@ func TestLibrariesDoAsLua54(t *testing.T) {
 // runVector calls the function and says whether it did as Lua 5.4.
 func runVector(t *testing.T, p *Program, v vector) (got []string, ok bool) {
 	t.Helper()
-	s, err := p.start(t.Context())
+	s, err := p.start(t.Context(), usualDepth)
 	if err != nil {
 		t.Fatal(err)
 	}
