@@ -50,6 +50,7 @@ type Client struct {
 	inbox   chan request
 	taken   chan struct{} // closed when no request is in work any more, at the end
 	tracker *gateways.ConnectionTracker
+	large   suspects
 
 	mu      sync.Mutex
 	conn    *connection   // nil while there is none
