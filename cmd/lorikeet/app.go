@@ -180,7 +180,11 @@ func (s *server) send(ctx context.Context, req messages.TxRequest) messages.TxEr
 }
 
 func (s *server) startIntegrations(ctx context.Context) error {
-	sender, err := webhook.NewSender(webhook.Config{Version: buildVersion(), PublicURL: s.publicURL(), DenyPrivate: !s.cfg.Webhooks.AllowPrivateNetworks, Encoder: pb.FromJSON})
+	guard, err := s.cfg.Webhooks.guard()
+	if err != nil {
+		return err
+	}
+	sender, err := webhook.NewSender(webhook.Config{Version: buildVersion(), PublicURL: s.publicURL(), Guard: guard, Encoder: pb.FromJSON})
 	if err != nil {
 		return err
 	}
@@ -195,7 +199,7 @@ func (s *server) startIntegrations(ctx context.Context) error {
 		return err
 	}
 	s.connector = &connector{
-		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input, notify: s.notices.publish,
+		placement: s.placement(), registry: s.registry, integrations: s.integrations, sender: sender, downlinks: s.devices, input: input, guard: guard, notify: s.notices.publish,
 		metrics: gateways.NewDownlinkMetrics(s.metrics), log: s.log.With("component", "integrations"),
 	}
 	return s.connector.start(ctx)

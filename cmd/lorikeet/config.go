@@ -127,7 +127,8 @@ type StoreConfig struct {
 }
 
 type WebhookConfig struct {
-	AllowPrivateNetworks bool   `yaml:"allow_private_networks" doc:"webhooks may call loopback and private addresses; turn it off where tenants are not trusted"`
+	AllowPrivateNetworks bool   `yaml:"allow_private_networks" doc:"webhooks and pub/sub may connect to loopback and private addresses; turn it off where tenants are not trusted"`
+	AllowedNetworks      string `yaml:"allowed_networks" doc:"addresses and networks that they may connect to in any case, with commas between, e.g. 10.1.0.0/16"`
 	Templates            string `yaml:"templates" doc:"folder with webhook templates (YAML) beside the built-in ones; empty: none"`
 }
 
@@ -229,6 +230,9 @@ func (c *Config) Validate() error {
 	errs = append(errs, c.MQTT.validate()...)
 	errs = append(errs, c.HTTP.validate()...)
 	errs = append(errs, c.API.validate()...)
+	if _, err := c.Webhooks.guard(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.Radio.DeduplicationWindow < 0 || c.Radio.DeduplicationWindow > 2*time.Second {
 		bad("radio.deduplication_window %s: use 0s to 2s", c.Radio.DeduplicationWindow)
 	}

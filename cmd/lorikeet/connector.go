@@ -46,6 +46,7 @@ type connector struct {
 	downlinks    gateways.Downlinks
 	input        v3.Input // how wrong downlinks of pub/sub are taken
 	metrics      *gateways.DownlinkMetrics
+	guard        *gateways.DialGuard
 	notify       func(messages.DeliveryNotice)
 	log          *slog.Logger
 
@@ -248,12 +249,12 @@ func (c *connector) setPubSub(p v3.PubSub) {
 		})
 	}
 	open := func() (actors.Integration, error) {
-		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Notify: notify})
+		return natsclient.Open(natsclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Guard: c.guard, Notify: notify})
 	}
 	if p.MQTT != nil {
 		cfg.Kind = "mqtt"
 		open = func() (actors.Integration, error) {
-			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Notify: notify})
+			return mqttclient.Open(mqttclient.Config{PubSub: p, Downlinks: c.downlinks, Metrics: c.metrics, Input: c.input, Logger: c.log, Guard: c.guard, Notify: notify})
 		}
 	}
 	c.set(integrationKey("pubsub", app, p.IDs.PubSubID), cfg, open)

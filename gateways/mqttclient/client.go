@@ -32,6 +32,7 @@ type Config struct {
 	Metrics   *gateways.DownlinkMetrics // may be nil
 	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
+	Guard     *gateways.DialGuard       // says which addresses may be reached; nil: all
 	Notify    func(what, reason string) // hears what becomes of the connection, messages.NoticeStarted and so on; it must not block, and may be nil
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -49,6 +50,7 @@ type Client struct {
 	inbox   chan request
 	taken   chan struct{} // closed when no request is in work any more, at the end
 	tracker *gateways.ConnectionTracker
+	large   suspects
 
 	mu      sync.Mutex
 	conn    *connection   // nil while there is none
@@ -173,6 +175,10 @@ func (c *Client) connect() (*connection, error) {
 	conn := &connection{}
 	conn.ctx, conn.end = context.WithCancel(context.Background())
 	options := c.set.options()
+	options.SetDialer(c.cfg.Guard.Dialer(connectTimeout))
+	if c.set.server.Scheme == "ws" || c.set.server.Scheme == "wss" {
+		options.SetCustomOpenConnectionFn(c.openWebSocket)
+	}
 	options.SetAutoReconnect(false).SetConnectRetry(false).SetAutoAckDisabled(true).SetOrderMatters(true)
 	options.SetConnectTimeout(connectTimeout).SetWriteTimeout(connectTimeout).SetKeepAlive(30 * time.Second).SetPingTimeout(10 * time.Second)
 	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { conn.drop(fmt.Sprintf("connection lost: %v", err)) })

@@ -32,10 +32,11 @@ func TestMain(m *testing.M) {
 // watcher is a hook of the broker under test: it lets in who is allowed, and records.
 type watcher struct {
 	broker.HookBase
-	deny      func(topic string, write bool) bool
-	published chan packets.Packet // by clients
-	acked     chan uint16         // downlinks that our client acknowledged
-	connected chan string
+	deny       func(topic string, write bool) bool
+	maxPayload int                 // a client that sends more is disconnected; 0: none is
+	published  chan packets.Packet // by clients
+	acked      chan uint16         // downlinks that our client acknowledged
+	connected  chan string
 }
 
 func (w *watcher) ID() string { return "watcher" }
@@ -53,9 +54,13 @@ func (w *watcher) OnPublished(cl *broker.Client, pk packets.Packet) {
 		w.published <- pk
 	}
 }
-func (w *watcher) OnPacketRead(_ *broker.Client, pk packets.Packet) (packets.Packet, error) {
+func (w *watcher) OnPacketRead(cl *broker.Client, pk packets.Packet) (packets.Packet, error) {
 	if pk.FixedHeader.Type == packets.Puback {
 		w.acked <- pk.PacketID
+	}
+	if pk.FixedHeader.Type == packets.Publish && w.maxPayload > 0 && pk.FixedHeader.Remaining > w.maxPayload {
+		cl.Stop(packets.ErrPacketTooLarge)
+		return pk, packets.ErrRejectPacket
 	}
 	return pk, nil
 }

@@ -15,7 +15,8 @@ import (
 func (c *Client) Wants(t messages.EventType) bool { _, ok := c.set.topics.Events[t]; return ok }
 
 // Deliver publishes the event. With QoS 1 and 2 it returns nil once the server has confirmed it, with QoS 0 once it was sent. Without a
-// connection it waits for one until ctx ends. A connection on which no confirmation comes is given up.
+// connection it waits for one until ctx ends. A connection on which no confirmation comes is given up. An event that the server seems to be too large for
+// is refused for good.
 func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 	topic, ok := c.set.topics.Events[e.Type]
 	if !ok {
@@ -30,8 +31,14 @@ func (c *Client) Deliver(ctx context.Context, e messages.LogEntry) error {
 		return err
 	}
 	err = c.publish(ctx, conn, topic.For(e), body)
-	if err != nil && c.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	switch {
+	case err == nil:
+		c.large.confirmed(e.ID, len(body))
+	case c.ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		conn.drop("the MQTT server confirmed nothing in time")
+	case c.large.broke(e.ID, len(body)):
+		return fmt.Errorf("%w: the MQTT server ends the connection over this event of %d bytes, more than any that it took: raise its limit for packets", messages.ErrPermanent, len(body))
 	}
 	return err
 }

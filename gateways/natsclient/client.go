@@ -23,6 +23,7 @@ import (
 const (
 	downlinkTimeout = 10 * time.Second
 	flushTimeout    = 5 * time.Second
+	dialTimeout     = 5 * time.Second
 )
 
 // Config of a Client.
@@ -32,6 +33,7 @@ type Config struct {
 	Metrics   *gateways.DownlinkMetrics // may be nil
 	Input     v3.Input                  // how wrong downlinks are taken
 	Logger    *slog.Logger
+	Guard     *gateways.DialGuard       // says which addresses may be reached; nil: all
 	Notify    func(what, reason string) // hears what becomes of the connection, messages.NoticeStarted and so on; it must not block, and may be nil
 	// ReconnectCap is the longest wait between two tries to connect; 0 = 30 s.
 	ReconnectCap time.Duration
@@ -141,7 +143,8 @@ func (c *Client) options() []nats.Option {
 		nats.Name("lorikeet " + c.door.Application + " " + c.cfg.PubSub.IDs.PubSubID),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.CustomReconnectDelay(c.delay),
 		nats.ReconnectBufSize(-1), // what can't be sent now is an error now
-		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), nats.NoCallbacksAfterClientClose(),
+		nats.Timeout(dialTimeout), nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2), nats.NoCallbacksAfterClientClose(),
+		nats.SetCustomDialer(c.cfg.Guard.Dialer(dialTimeout)),
 		nats.ConnectHandler(func(*nats.Conn) { c.up() }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			log.Info("connected to the NATS server again")

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"lorikeet/gateways"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
@@ -148,8 +149,8 @@ func TestGuardHoldsForAWebhookWithCertificates(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request arrived") }))
 	defer server.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	w := newTestWebhook(t, newTestSender(t, Config{DenyPrivate: true}), func(h *v3.Webhook) { h.BaseURL, h.TLSCA = server.URL, ca })
-	if err := w.Deliver(t.Context(), uplink); err == nil || !strings.Contains(err.Error(), "not allowed for webhooks") {
+	w := newTestWebhook(t, newTestSender(t, Config{Guard: gateways.NewDialGuard(true, nil)}), func(h *v3.Webhook) { h.BaseURL, h.TLSCA = server.URL, ca })
+	if err := w.Deliver(t.Context(), uplink); err == nil || !strings.Contains(err.Error(), "not allowed for integrations") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -4,15 +4,14 @@ package webhook
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
+	"lorikeet/gateways"
 	"lorikeet/messages"
 	v3 "lorikeet/messages/v3"
 )
@@ -26,14 +25,11 @@ const (
 
 // Config of a Sender.
 type Config struct {
-	Version   string // of Lorikeet, for User-Agent
-	PublicURL string // of the REST API without path, e.g. "https://lora.example.com"; for X-Downlink-Push, -Replace and X-Tts-Domain
-	// DenyPrivate refuses endpoints on loopback and private networks. Link-local addresses, the metadata services of clouds, multicast and
-	// reserved addresses are refused always.
-	DenyPrivate bool
-	Allow       []netip.Prefix // reachable in any case
-	Timeout     time.Duration  // of one request; 0 = 10 s
-	Now         func() time.Time
+	Version   string              // of Lorikeet, for User-Agent
+	PublicURL string              // of the REST API without path, e.g. "https://lora.example.com"; for X-Downlink-Push, -Replace and X-Tts-Domain
+	Guard     *gateways.DialGuard // says which addresses may be reached; nil: one that allows private networks
+	Timeout   time.Duration       // of one request; 0 = 10 s
+	Now       func() time.Time
 	// Encoder makes an ApplicationUp in protobuf of one in JSON; nil: the format protobuf is refused.
 	Encoder func(applicationUp []byte) ([]byte, error)
 }
@@ -59,10 +55,11 @@ func NewSender(cfg Config) (*Sender, error) {
 		cfg.Now = time.Now
 	}
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
-	guard := newGuard(cfg.DenyPrivate, cfg.Allow)
-	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAlive: 30 * time.Second, Control: guard.control}
+	if cfg.Guard == nil {
+		cfg.Guard = gateways.NewDialGuard(false, nil)
+	}
 	transport := &http.Transport{
-		Proxy: nil, DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		Proxy: nil, DialContext: cfg.Guard.Dialer(cfg.Timeout).DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 		MaxIdleConns: 1024, MaxIdleConnsPerHost: connectionsHost, MaxConnsPerHost: 0, IdleConnTimeout: 90 * time.Second,
 		TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10,
 		// A connection of HTTP/2 whose other end has vanished would be used for all requests until TCP gives it up, a quarter of an hour later.

@@ -1,21 +1,23 @@
-package webhook
+package gateways
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"code.dny.dev/ssrf"
 )
 
-// guard decides which addresses a webhook may dial. It looks at the address of each connection, so that names, redirects and
-// odd spellings can't pass by it.
-type guard struct {
+// DialGuard decides which addresses an integration may dial. It looks at the address of each connection, so that names, redirects, what a server says of
+// its cluster, and odd spellings can't pass by it.
+type DialGuard struct {
 	allow []netip.Prefix
 	rules *ssrf.Guardian
 }
 
-// never are addresses inside private networks that no webhook has business with.
+// never are addresses inside private networks that no integration has business with.
 var never = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),     // link-local: metadata of most clouds
 	netip.MustParsePrefix("100.100.100.200/32"), // metadata of Alibaba Cloud
@@ -31,16 +33,18 @@ var (
 	privateV6 = []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7")}
 )
 
-func newGuard(denyPrivate bool, allow []netip.Prefix) *guard {
+// NewDialGuard makes a guard that refuses link-local addresses, the metadata services of clouds, multicast and reserved addresses, and with denyPrivate
+// loopback and private networks too. What allow holds is reachable in any case.
+func NewDialGuard(denyPrivate bool, allow []netip.Prefix) *DialGuard {
 	options := []ssrf.Option{ssrf.WithAnyPort()}
 	if !denyPrivate {
 		options = append(options, ssrf.WithAllowedV4Prefixes(privateV4...), ssrf.WithAllowedV6Prefixes(privateV6...))
 	}
-	return &guard{allow: allow, rules: ssrf.New(options...)}
+	return &DialGuard{allow: allow, rules: ssrf.New(options...)}
 }
 
-// control is net.Dialer.Control.
-func (g *guard) control(network, address string, c syscall.RawConn) error {
+// Control is net.Dialer.Control. The error is shown to the owner of the integration.
+func (g *DialGuard) Control(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("address %q is not valid", address)
@@ -50,12 +54,21 @@ func (g *guard) control(network, address string, c syscall.RawConn) error {
 		return nil
 	}
 	if contains(never, ip) {
-		return fmt.Errorf("address %s is not allowed for webhooks", ip)
+		return fmt.Errorf("address %s is not allowed for integrations", ip)
 	}
 	if err := g.rules.SafeAddr(ip); err != nil {
-		return fmt.Errorf("address %s is not allowed for webhooks: ask the operator to allow it", ip)
+		return fmt.Errorf("address %s is not allowed for integrations: ask the operator to allow it", ip)
 	}
 	return nil
+}
+
+// Dialer makes connections that the guard allows. A nil guard allows all.
+func (g *DialGuard) Dialer(timeout time.Duration) *net.Dialer {
+	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+	if g != nil {
+		d.Control = g.Control
+	}
+	return d
 }
 
 func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
