@@ -310,6 +310,26 @@ func TestWindowClosesWhenAllWhoUsuallyHearHaveReported(t *testing.T) {
 	})
 }
 
+// A second answer would be on air together with the first.
+func TestSlowCopyOfAConfirmedUplinkIsNotAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		f := phy(1, 2, true)
+		r.hear(f, 1, 1000, 868100000)
+		time.Sleep(1900 * time.Millisecond)
+		r.hear(f, 2, 5000, 868100000) // RX2 opens after 2 s
+		r.settle()
+		if n := testutil.ToFloat64(r.metrics.Uplinks.WithLabelValues("late_copy")); n != 1 || len(r.sent) != 1 {
+			t.Errorf("%v late copies, %d answers", n, len(r.sent))
+		}
+		r.hear(f, 3, 9000, 868100000) // the device repeats it, and yet another hears it
+		r.settle()
+		if len(r.sent) != 2 {
+			t.Errorf("%d answers", len(r.sent))
+		}
+		r.wantTypes(messages.EventUplink)
+	})
+}
+
 // A radio gateway that was cut off hands in at once what it has kept, in any order, while other copies are awaited.
 func TestUplinksThatComeTogetherAreTakenInTheirOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {

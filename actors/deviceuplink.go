@@ -11,9 +11,6 @@ import (
 	"lorikeet/messages"
 )
 
-// cooldown is how long after a decision a copy of the same transmission may still come in.
-const cooldown = time.Second
-
 // collection gathers the copies of one transmission.
 type collection struct {
 	number   uint64
@@ -45,7 +42,7 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 			return
 		}
 	}
-	if c := d.decided; c != nil && c.isLateCopy(m.Frame, now) {
+	if c := d.decided; c != nil && now.Sub(c.closedAt) <= d.state.RepeatsAfter() && c.isLateCopy(m.Frame) {
 		d.late = append(d.late, m.Frame.Rx[0].GatewayEUI)
 		d.cfg.Metrics.uplink("late_copy")
 		m.Settle()
@@ -74,9 +71,10 @@ func (d *Device) receiveFrame(m *DeliverFrame) {
 }
 
 // isLateCopy tells a copy that was slow on its way from a repetition by the device: that one is heard anew by radio gateways that have heard it,
-// with another time stamp, or comes on another frequency (LoRaWAN 1.0.4 §4.3.1.3), or much later.
-func (c *collection) isLateCopy(f messages.Frame, now time.Time) bool {
-	if !bytes.Equal(c.copies[0].PHYPayload, f.PHYPayload) || now.Sub(c.closedAt) > cooldown {
+// with another time stamp, or comes on another frequency (LoRaWAN 1.0.4 §4.3.1.3), or after its windows. A slow copy must not be answered: the answer
+// would be on air together with the first one, through another radio gateway.
+func (c *collection) isLateCopy(f messages.Frame) bool {
+	if !bytes.Equal(c.copies[0].PHYPayload, f.PHYPayload) {
 		return false
 	}
 	sameFrequency := false

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"lorikeet/messages"
 	"lorikeet/messages/frame"
@@ -187,6 +188,11 @@ func (s *Session) orEmpty() *Session {
 		return &Session{}
 	}
 	return s
+}
+
+// RepeatsAfter is the time from an uplink to its second receive window: before that no device sends it again (LoRaWAN 1.0.4 §4.3.1.3).
+func (s State) RepeatsAfter() time.Duration {
+	return time.Duration(max(s.Session.orEmpty().RX1Delay, 1)+1) * time.Second
 }
 
 // accept takes the uplink's counter.

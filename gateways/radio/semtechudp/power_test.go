@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+	"time"
 
 	"lorikeet/messages"
 )
@@ -24,7 +25,7 @@ func TestRefusedPowerIsLoweredUntilItIsTaken(t *testing.T) {
 			messages.TxPower},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := listening(t)
+			b := listening(t, func(c *Config) { c.TxAckTimeout = time.Minute })
 			f := b.forwarder()
 			f.connect(2, gateway)
 			req := downlink()
