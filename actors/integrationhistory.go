@@ -62,7 +62,7 @@ func (r *integrationRunner) recall() bool {
 			})
 			return true
 		}
-		r.logger.Warn("can not read what was delivered before; trying again", "error", err)
+		r.logger.Warn("can not read what was delivered before; trying again", "err", err)
 		if r.sleep(integrationStoreRetry) != nil {
 			return false
 		}
@@ -77,7 +77,7 @@ func (r *integrationRunner) readHistory() (h integrationHistory, err error) {
 		return h, err
 	}
 	if err := json.Unmarshal(docs[0].Value, &h); err != nil {
-		r.logger.Warn("what was delivered before is damaged: counting anew", "error", err)
+		r.logger.Warn("what was delivered before is damaged: counting anew", "err", err)
 		return integrationHistory{}, nil
 	}
 	if !h.Created.Equal(r.cfg.Created) {
@@ -118,7 +118,7 @@ func (s *integrationRun) saveHistory(now bool) {
 		err = s.all.Documents.WriteDocuments(ctx, []messages.Write{{Kind: messages.KindDelivery, ID: historyID(s.cfg), Value: value}})
 	}
 	if err != nil {
-		s.logger.Warn("could not note what was delivered; trying again", "error", err)
+		s.logger.Warn("could not note what was delivered; trying again", "err", err)
 		return
 	}
 	s.changed, s.savedHealthy = false, h.FailedAttempts == 0

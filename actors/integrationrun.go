@@ -98,7 +98,7 @@ func (s *integrationRun) step() {
 			err = s.dispatch()
 		}
 		if err != nil && !s.ended() {
-			s.logger.Warn("can not read the log; trying again", "error", err)
+			s.logger.Warn("can not read the log; trying again", "err", err)
 			s.wakeAt(now.Add(integrationStoreRetry))
 		}
 	}
@@ -263,7 +263,7 @@ func (s *integrationRun) settle(res integrationResult) {
 	s.memory.remember(attempts)
 	s.changed = true
 	if s.queue.open != wasOpen {
-		s.logger.Warn("circuit changed", "open", s.queue.open, "error", integrationErrorString(res.err))
+		s.logger.Warn("circuit changed", "open", s.queue.open, "err", integrationErrorString(res.err))
 	}
 }
 
@@ -319,7 +319,7 @@ func (s *integrationRun) notify(res integrationResult, text string, now time.Tim
 // giveUp makes a dead letter of an event. It is noted before the cursor passes it.
 func (s *integrationRun) giveUp(e messages.LogEntry, a messages.DeliveryAttempt) {
 	s.metrics.dead.WithLabelValues(s.labels()...).Inc()
-	s.logger.Warn("event given up", "event_id", e.ID, "device", e.Device.UID(), "seq", e.Seq, "error", a.Error)
+	s.logger.Warn("event given up", "event_id", e.ID, "device", e.Device.UID(), "seq", e.Seq, "err", a.Error)
 	if s.dead == nil {
 		return
 	}
@@ -355,7 +355,7 @@ func (s *integrationRun) noteDead() bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 5*time.Second) // also at a stop
 	defer cancel()
 	if err := s.dead.note(ctx, s.memory, s.unnoted, s.arrived, s.fresh); err != nil {
-		s.logger.Warn("could not note the events that were given up; trying again", "error", err)
+		s.logger.Warn("could not note the events that were given up; trying again", "err", err)
 		s.noteAgain = now.Add(integrationStoreRetry)
 		s.wakeAt(s.noteAgain)
 		return false
@@ -381,7 +381,7 @@ func (s *integrationRun) saveCursor(now bool) {
 		return
 	}
 	if err := s.save(cursor); err != nil {
-		s.logger.Warn("could not save the place in the log; trying again", "error", err)
+		s.logger.Warn("could not save the place in the log; trying again", "err", err)
 		s.wakeAt(at.Add(integrationStoreRetry))
 		return
 	}

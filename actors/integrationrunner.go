@@ -127,13 +127,13 @@ func (r *integrationRunner) run() {
 	r.setState(IntegrationStopped)
 	if r.forget.Load() {
 		if err := r.save(integrationNoPlace); err != nil {
-			r.logger.Warn("could not forget the place of a deleted integration", "error", err)
+			r.logger.Warn("could not forget the place of a deleted integration", "err", err)
 		}
 		if err := r.forgetDeadLetters(); err != nil {
-			r.logger.Warn("dead letters of a deleted integration are left, and shown to nobody", "error", err)
+			r.logger.Warn("dead letters of a deleted integration are left, and shown to nobody", "err", err)
 		}
 		if err := r.forgetHistory(); err != nil {
-			r.logger.Warn("what was delivered of a deleted integration is left, and shown to nobody", "error", err)
+			r.logger.Warn("what was delivered of a deleted integration is left, and shown to nobody", "err", err)
 		}
 		r.metrics.remove(r.cfg)
 	}
@@ -147,7 +147,7 @@ func (r *integrationRunner) serveUntilStopped() {
 	}
 	integration, err := r.buildSafely()
 	if err != nil {
-		r.logger.Warn("the integration can not work as it is configured", "error", err)
+		r.logger.Warn("the integration can not work as it is configured", "err", err)
 		r.update(func(s *IntegrationStatus) {
 			s.State, s.Cursor, s.LastError = IntegrationInvalid, cursor, integrationErrorString(err)
 		})
@@ -162,7 +162,7 @@ func (r *integrationRunner) serveUntilStopped() {
 	defer func() {
 		r.connected.Store(nil)
 		if err := integration.Close(); err != nil {
-			r.logger.Debug("close integration", "error", err)
+			r.logger.Debug("close integration", "err", err)
 		}
 	}()
 	for {
@@ -170,7 +170,7 @@ func (r *integrationRunner) serveUntilStopped() {
 		if err == nil {
 			return
 		}
-		r.logger.Error("the integration failed inside and begins again at its last place", "error", err)
+		r.logger.Error("the integration failed inside and begins again at its last place", "err", err)
 		if r.sleep(integrationStoreRetry) != nil {
 			return
 		}
@@ -195,7 +195,7 @@ func (r *integrationRunner) place() (uint64, error) {
 			r.update(func(s *IntegrationStatus) { s.Cursor = cursor })
 			return cursor, nil
 		}
-		r.logger.Warn("can not read the place in the log; trying again", "error", err)
+		r.logger.Warn("can not read the place in the log; trying again", "err", err)
 		if err := r.sleep(integrationStoreRetry); err != nil {
 			return 0, err
 		}

@@ -48,7 +48,7 @@ func (d *DownlinkDoor) HandleUntilSettled(ctx context.Context, subscription Down
 
 // giveUp reports a request at which the server fails by itself, so that it does not hold up all that follow.
 func (d *DownlinkDoor) giveUp(ctx context.Context, subscription DownlinkTopic, topic string, body []byte, reason error) {
-	d.Logger.Error("gave up a downlink request that the server fails at", "error", reason)
+	d.Logger.Error("gave up a downlink request that the server fails at", "err", reason)
 	convert := pb.QueueRequestFromProto
 	id, named := subscription.Device(topic)
 	if named {

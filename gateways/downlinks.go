@@ -248,14 +248,14 @@ func (d *DownlinkDoor) carryOut(ctx context.Context, replace bool, device messag
 
 // refuse tells the application. The request may have run out of time, so this has its own.
 func (d *DownlinkDoor) refuse(ctx context.Context, device messages.DeviceID, downlinks []messages.Downlink, reason error) {
-	d.Logger.Debug("downlink request refused", "application_id", d.Application, "device_id", device.DeviceID, "error", reason)
+	d.Logger.Debug("downlink request refused", "application_id", d.Application, "device_id", device.DeviceID, "err", reason)
 	if device.DeviceID == "" || len(downlinks) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := d.Downlinks.FailDownlinks(ctx, device, downlinks, reason); err != nil && !errors.Is(err, messages.ErrNotFound) {
-		d.Logger.Warn("could not report a refused downlink", "application_id", d.Application, "device_id", device.DeviceID, "error", err)
+		d.Logger.Warn("could not report a refused downlink", "application_id", d.Application, "device_id", device.DeviceID, "err", err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"reflect"
@@ -93,7 +92,7 @@ func (c *HTTPConfig) validate() (errs []error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("http.tls_cert, tls_key: give both, or none")
 	}
-	if _, _, err := net.SplitHostPort(c.ListenTLS); err != nil && c.tlsListen() != "" {
+	if c.tlsListen() != "" && !goodAddress(c.ListenTLS) {
 		bad("http.tls_listen %q: use host:port or :port", c.ListenTLS)
 	}
 	if c.PublicURL != "" {
@@ -219,13 +218,11 @@ func (c *Config) Validate() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format %q: use text or json", c.Log.Format)
 	}
-	for name, addr := range map[string]string{"http.listen": c.HTTP.Listen, "udp.listen": c.UDP.Listen} {
-		if addr == "" && name != "http.listen" {
-			continue
-		}
-		if !goodAddress(addr) {
-			bad("%s %q: use host:port or :port", name, addr)
-		}
+	if !goodAddress(c.HTTP.Listen) {
+		bad("http.listen %q: use host:port or :port", c.HTTP.Listen)
+	}
+	if c.UDP.Listen != "" && !goodAddress(c.UDP.Listen) {
+		bad("udp.listen %q: use host:port or :port", c.UDP.Listen)
 	}
 	errs = append(errs, c.MQTT.validate()...)
 	errs = append(errs, c.HTTP.validate()...)
@@ -267,9 +264,9 @@ func (c *Config) validateCluster() (errs []error) {
 	if !namespacePattern.MatchString(c.Cluster.Namespace) {
 		bad("cluster.namespace %q: use up to 32 lower-case letters, digits and dashes", c.Cluster.Namespace)
 	}
-	addresses := map[string]string{"cluster.listen": c.Cluster.Listen, "cluster.advertise": c.Cluster.Advertise}
+	addresses := [][2]string{{"cluster.listen", c.Cluster.Listen}, {"cluster.advertise", c.Cluster.Advertise}}
 	if c.embedded() {
-		addresses["embedded_nats.listen"], addresses["embedded_nats.cluster_listen"] = c.Embedded.Listen, c.Embedded.ClusterListen
+		addresses = append(addresses, [2]string{"embedded_nats.listen", c.Embedded.Listen}, [2]string{"embedded_nats.cluster_listen", c.Embedded.ClusterListen})
 		if c.Embedded.Peers != "" && c.Embedded.Secret == "" {
 			bad("embedded_nats.secret: the embedded NATS servers need the same one on all nodes")
 		}
@@ -278,9 +275,9 @@ func (c *Config) validateCluster() (errs []error) {
 	} else if !strings.Contains(c.Cluster.URL, "://") {
 		bad("cluster.url %q: use nats://host:4222, or embedded", c.Cluster.URL)
 	}
-	for name, addr := range addresses {
-		if addr != "" && !goodAddress(addr) {
-			bad("%s %q: use host:port or :port", name, addr)
+	for _, a := range addresses {
+		if a[1] != "" && !goodAddress(a[1]) {
+			bad("%s %q: use host:port or :port", a[0], a[1])
 		}
 	}
 	if c.Cluster.Lease < time.Second || c.Cluster.Lease > time.Minute {

@@ -109,7 +109,7 @@ func (s *server) startREST() (err error) {
 		return err
 	}
 	s.rest, err = rest.Open(cfg)
-	return listenHint(err, "http", "http.listen")
+	return listenHint(err, "http", "http.listen or http.tls_listen")
 }
 
 var (

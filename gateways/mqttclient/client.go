@@ -115,7 +115,7 @@ func (c *Client) keepConnected() {
 				attempt = 0
 			}
 		case c.ctx.Err() == nil:
-			c.cfg.Logger.Warn("can not use the MQTT server; trying again", "error", err)
+			c.cfg.Logger.Warn("can not use the MQTT server; trying again", "err", err)
 			c.tracker.Down(err.Error())
 		}
 		t := time.NewTimer(c.delay(attempt))
@@ -136,7 +136,7 @@ func (c *Client) use(conn *connection) (steady bool) {
 	select {
 	case <-conn.ctx.Done():
 		reason = conn.reason
-		c.cfg.Logger.Warn("lost the MQTT server", "error", reason)
+		c.cfg.Logger.Warn("lost the MQTT server", "err", reason)
 		c.tracker.Down(reason)
 	case <-c.ctx.Done():
 		select {

@@ -112,7 +112,7 @@ func (c *Client) connect() {
 			c.notify()
 			return
 		}
-		c.cfg.Logger.Warn("can not use the NATS server; trying again", "error", withoutURL(err))
+		c.cfg.Logger.Warn("can not use the NATS server; trying again", "err", withoutURL(err))
 		c.tracker.Down(withoutURL(err))
 		t := time.NewTimer(c.delay(attempt))
 		select {
@@ -151,7 +151,7 @@ func (c *Client) options() []nats.Option {
 			c.up()
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.Warn("lost the NATS server", "error", withoutURL(err))
+			log.Warn("lost the NATS server", "err", withoutURL(err))
 			c.down(withoutURL(err))
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.tracker.Down(withoutURL(err)) }),
@@ -159,7 +159,7 @@ func (c *Client) options() []nats.Option {
 			if s != nil && errors.Is(err, nats.ErrSlowConsumer) {
 				c.cfg.Metrics.Count("nats", "dropped")
 			}
-			log.Warn("NATS server reports an error", "error", withoutURL(err))
+			log.Warn("NATS server reports an error", "err", withoutURL(err))
 			c.tracker.Error(withoutURL(err))
 		}),
 	}

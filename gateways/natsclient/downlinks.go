@@ -17,7 +17,7 @@ func (c *Client) subscribe(nc *nats.Conn) {
 			err = sub.SetPendingLimits(1024, 16<<20)
 		}
 		if err != nil {
-			c.cfg.Logger.Warn("can not take downlinks from NATS", "subject", d.Filter, "error", withoutURL(err))
+			c.cfg.Logger.Warn("can not take downlinks from NATS", "subject", d.Filter, "err", withoutURL(err))
 		}
 	}
 }
@@ -40,7 +40,7 @@ func (c *Client) downlink(m *nats.Msg, topic gateways.DownlinkTopic) {
 		return
 	}
 	if err := m.Respond(gateways.DownlinkReply(err)); err != nil {
-		c.cfg.Logger.Debug("could not answer a downlink request", "error", withoutURL(err))
+		c.cfg.Logger.Debug("could not answer a downlink request", "err", withoutURL(err))
 	}
 }
 

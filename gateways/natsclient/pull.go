@@ -30,7 +30,7 @@ func (c *Client) pull(topic gateways.DownlinkTopic) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		c.cfg.Logger.Warn("can not take downlinks from a stream; trying again", "subject", topic.Filter, "error", withoutURL(err))
+		c.cfg.Logger.Warn("can not take downlinks from a stream; trying again", "subject", topic.Filter, "err", withoutURL(err))
 		c.tracker.Error("downlinks of " + topic.Filter + ": " + withoutURL(err))
 		t := time.NewTimer(c.delay(attempt))
 		select {

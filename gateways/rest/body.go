@@ -56,7 +56,7 @@ func settleBody(b []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return nil, messages.Invalid("empty_body", "the body is empty: send JSON")
 	}
-	if tooDeep(b) {
+	if v3.TooDeep(b, maxDepth) {
 		return nil, messages.Invalid("decode_body", "the body is nested deeper than %d levels: send a flatter document", maxDepth)
 	}
 	out, err := v3.SnakeCase(b)
@@ -64,27 +64,6 @@ func settleBody(b []byte) ([]byte, error) {
 		return nil, messages.Invalid("decode_body", "the body is not JSON: %v", err)
 	}
 	return out, nil
-}
-
-// tooDeep counts brackets outside of strings.
-func tooDeep(b []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
 
 // decodeBody reads a body that is one T, and warns of members that T does not know.

@@ -222,3 +222,25 @@ func snakeName(s string) string {
 func splitPaths(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
+
+// TooDeep says whether objects and lists are nested more than depth times in a JSON text, without decoding it: it counts brackets outside of strings.
+// Of what is no JSON it says nothing of use.
+func TooDeep(text []byte, depth int) bool {
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth--; depth < 0 {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth++
+		}
+	}
+	return false
+}

@@ -46,7 +46,7 @@ func (s *Store) watch() {
 func (s *Store) checkDisk() {
 	free, total, err := s.cfg.diskSpace(s.cfg.Dir)
 	if err != nil {
-		s.log.Warn("free disk space is not known", "error", err)
+		s.log.Warn("free disk space is not known", "err", err)
 		return
 	}
 	s.free.Store(free)
@@ -93,11 +93,11 @@ func (s *Store) keepHouse() {
 	}()
 	if s.reseals > 0 {
 		if err := s.resealAll(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("records are still sealed under an older key; tried again at the next start", "error", err)
+			s.log.Warn("records are still sealed under an older key; tried again at the next start", "err", err)
 		}
 	}
 	if err := s.fillIndex(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
-		s.log.Warn("the index of the logs is not complete; history is read slowly, and it is tried again at the next start", "error", err)
+		s.log.Warn("the index of the logs is not complete; history is read slowly, and it is tried again at the next start", "err", err)
 	}
 	trim, scrub := time.NewTicker(trimInterval), time.NewTimer(firstScrub)
 	defer trim.Stop()
@@ -108,7 +108,7 @@ func (s *Store) keepHouse() {
 			return
 		case <-trim.C:
 			if err := s.trimAll(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
-				s.log.Warn("log could not be trimmed; tried again in a minute", "error", err)
+				s.log.Warn("log could not be trimmed; tried again in a minute", "err", err)
 			}
 		case <-scrub.C:
 			if err := s.scrub(); err != nil {

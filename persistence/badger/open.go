@@ -80,7 +80,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	go s.watch()
 	go s.keepHouse()
 	go s.runCommitter()
-	s.log.Info("store is open", "folder", cfg.Dir, "sessions", s.tracked.count([]byte{familySession}), "logs", len(s.apps), "writes", writes, "duration", time.Since(start))
+	s.log.Info("store is open", "folder", cfg.Dir, "sessions", s.tracked.count([]byte{familySession}), "logs", len(s.apps), "writes", writes, "took", time.Since(start))
 	return s, nil
 }
 
@@ -88,7 +88,7 @@ func Open(cfg Config) (_ *Store, err error) {
 func (s *Store) checkSpace() error {
 	free, total, err := s.cfg.diskSpace(s.cfg.Dir)
 	if err != nil {
-		s.log.Warn("free disk space is not known", "error", err)
+		s.log.Warn("free disk space is not known", "err", err)
 		return nil
 	}
 	if least := min(minFree(s.cfg.MinFreeBytes, total), openFloor); free < least {

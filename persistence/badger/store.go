@@ -135,7 +135,7 @@ func (s *Store) fail(err error) {
 		return
 	}
 	s.metrics.failures.Inc()
-	s.log.Error("store failed; no write is accepted any more", "error", err, "folder", s.cfg.Dir)
+	s.log.Error("store failed; no write is accepted any more", "err", err, "folder", s.cfg.Dir)
 	if s.cfg.OnFailure != nil {
 		go s.cfg.OnFailure(e)
 	}

@@ -47,7 +47,7 @@ func (s *Server) read(ctx context.Context, conn *net.UDPConn) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			s.cfg.Log.Error("Semtech UDP read failed; trying again", "error", err)
+			s.cfg.Log.Error("Semtech UDP read failed; trying again", "err", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
@@ -66,7 +66,7 @@ func (s *Server) read(ctx context.Context, conn *net.UDPConn) {
 				continue
 			}
 			if _, err := conn.WriteToUDPAddrPort(reply[:], from); err != nil {
-				s.cfg.Log.Debug("Semtech UDP acknowledgement not sent", "error", err)
+				s.cfg.Log.Debug("Semtech UDP acknowledgement not sent", "err", err)
 			}
 		}
 	}

@@ -171,7 +171,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("semtechudp: %w", err)
 	}
 	if err := conn.SetReadBuffer(s.cfg.ReadBuffer); err != nil {
-		s.cfg.Log.Warn("Semtech UDP receive buffer not set", "error", err)
+		s.cfg.Log.Warn("Semtech UDP receive buffer not set", "err", err)
 	}
 	if got := receiveBuffer(conn); got > 0 && got < s.cfg.ReadBuffer {
 		s.cfg.Log.Warn("Semtech UDP receive buffer is smaller than asked for; raise net.core.rmem_max to survive bursts", "bytes", got, "wanted", s.cfg.ReadBuffer)

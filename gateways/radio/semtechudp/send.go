@@ -71,11 +71,11 @@ func (s *Server) sendOnce(ctx context.Context, stopped <-chan struct{}, conn *ne
 	}
 	datagram, err := appendPullResp(make([]byte, 0, 768), version, token, req, powe)
 	if err != nil {
-		s.cfg.Log.Error("downlink can't be told to the radio gateway", "gateway_eui", req.GatewayEUI, "error", err)
+		s.cfg.Log.Error("downlink can't be told to the radio gateway", "gateway_eui", req.GatewayEUI, "err", err)
 		return messages.TxUnknown
 	}
 	if _, err := conn.WriteToUDPAddrPort(datagram, to); err != nil {
-		s.cfg.Log.Warn("downlink not sent to the radio gateway", "gateway_eui", req.GatewayEUI, "error", err)
+		s.cfg.Log.Warn("downlink not sent to the radio gateway", "gateway_eui", req.GatewayEUI, "err", err)
 		return messages.TxNoPath
 	}
 	if version == 1 {

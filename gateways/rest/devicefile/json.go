@@ -222,7 +222,7 @@ func thingsStack(fields map[string]any) (object, error) {
 	if err != nil {
 		return object{}, invalid("the device can't be read: %v", err)
 	}
-	if tooDeep(raw) {
+	if v3.TooDeep(raw, maxDepth) {
 		return object{}, invalid("the device is nested deeper than %d levels", maxDepth)
 	}
 	if raw, err = v3.SnakeCase(raw); err != nil {
@@ -243,25 +243,4 @@ func thingsStack(fields map[string]any) (object, error) {
 		return object{}, invalid(`the object is no end device: it has no "ids"`)
 	}
 	return object{fields: snake}, nil
-}
-
-// tooDeep counts brackets outside of strings.
-func tooDeep(b []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
