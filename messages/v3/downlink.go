@@ -3,6 +3,7 @@ package v3
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -166,8 +167,35 @@ func CorrelationIDsIn(body []byte) []string {
 	return ids
 }
 
+// plainJSONError says what is wrong without the names of Go types.
 func plainJSONError(err error) string {
-	return strings.NewReplacer("json: ", "", "Go struct field ", "", "Go value of type ", "").Replace(err.Error())
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return strings.TrimPrefix(err.Error(), "json: ")
+	}
+	field := ""
+	if wrong.Field != "" {
+		field = wrong.Field + ": "
+	}
+	return fmt.Sprintf("%swant %s, not a JSON %s", field, jsonKind(wrong.Type), wrong.Value)
+}
+
+// jsonKind is what a Go type is in JSON.
+func jsonKind(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a number"
 }
 
 // Message checks the downlink and converts it. Exactly the limits of The Things Stack: FPort up to 255 and not 224, payload up to 255 bytes,
