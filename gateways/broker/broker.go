@@ -1,9 +1,9 @@
-// Package broker is the embedded MQTT server, 3.1.1 and 5, for the applications of this server: they read their events and send downlinks on the topics
+// Package broker is the embedded MQTT server, 3.1, 3.1.1 and 5, for the applications of this server: they read their events and send downlinks on the topics
 // of The Things Stack v3.
 //
-// The MQTT library does the protocol: it reads, checks and answers packets. What goes out to subscribers does not pass through it. Sessions, subscriptions
-// and the delivery of events are in session.go and application.go, so that an event is matched once, copied once for each subscriber, never waits for
-// one of them, and keeps its order and its packet id until it is confirmed.
+// The MQTT library does the protocol: it reads and answers packets, once they are checked (intake.go, packet.go). What goes out to subscribers does not
+// pass through it. Sessions, subscriptions and the delivery of events are in session.go and application.go, so that an event is matched once, copied once
+// for each subscriber, never waits for one of them, and keeps its order and its packet id until it is confirmed.
 //
 // What the qualities of service mean here: QoS 0, an event is sent once to whoever is connected. QoS 1 and 2, it is sent from the durable log in the
 // order of the log until the client confirms it, over reconnects, restarts and nodes for a session that is kept (lane.go). A client that lags or is away

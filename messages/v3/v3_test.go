@@ -146,6 +146,21 @@ func TestCorrelationIDsAreFoundInRefusedBodies(t *testing.T) {
 	}
 }
 
+func TestWrongTypesInARequestAreNamedAsInJSON(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`[]`:                "body: want an object, got array",
+		`{"downlinks":5}`:   "body: downlinks: want a list, got number",
+		`{"downlinks":[5]}`: "downlinks[0]: want an object, got number",
+		`{"downlinks":[{"correlation_ids":"a"}]}`: "downlinks[0]: correlation_ids: want a list, got string",
+		`{"downlinks":[{"confirmed":{}}]}`:        "downlinks[0]: confirmed: want true or false, got object",
+	} {
+		if _, err := Strict.DecodeDownlinks([]byte(body), nil); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+}
+
 func TestDownlinkRoundTrip(t *testing.T) {
 	m := messages.Downlink{ID: "01H", FPort: 3, FRMPayload: []byte{1}, DecodedPayload: json.RawMessage(`{"a":1}`), Confirmed: true, Priority: 6, CorrelationIDs: []string{"x"}, MaxAttempts: 8, Attempt: 2}
 	got, err := json.Marshal(FromDownlink(m))
