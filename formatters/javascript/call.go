@@ -197,8 +197,8 @@ func (c *call) findPortFirst(name, firstGeneration string) (function, bool) {
 	return f, portFirst.MatchString(f.value.String())
 }
 
-// portFirst is the source of a function, arrow functions included, whose first parameter is a port.
-var portFirst = regexp.MustCompile(`(?i)^[^(=]*(?:=\s*)?\(?\s*\w*port\w*\s*[,)=]`)
+// portFirst is the source of a function, arrow functions included, whose first parameter is a port, or that names none.
+var portFirst = regexp.MustCompile(`(?i)^[^(=]*(?:=\s*)?\(?\s*(?:\w*port\w*\s*[,)=]|\))`)
 
 func (c *call) member(holder goja.Value, name string) goja.Value {
 	if o, ok := holder.(*goja.Object); ok {
