@@ -151,3 +151,27 @@ func TestWatchersHearOfFailedTries(t *testing.T) {
 		}
 	})
 }
+
+func TestADeadLetterThatWasJustDeliveredIsNotDrivenAgain(t *testing.T) {
+	deliveryTest(t, func(t *testing.T, m *Integrations, log *integrationTestLog, s *sink, _ *documents) {
+		s.set(refuse(1))
+		m.Set(integrationTestKey, integrationTestConfig, s.build)
+		settleFor(time.Second)
+		log.append(1)
+		settleFor(time.Second)
+		s.set(nil)
+		for range 2 { // the second time before it is noted that the first one did it
+			if _, err := m.Redrive(t.Context(), integrationTestKey, messages.DeadLetterQuery{}); err != nil {
+				t.Fatal(err)
+			}
+			settleFor(10 * time.Millisecond)
+		}
+		settleFor(time.Second)
+		if got := s.seqs(); len(got) != 1 {
+			t.Errorf("delivered %v, want it once", got)
+		}
+		if left := letters(t, m, messages.DeadLetterQuery{}); len(left) != 0 {
+			t.Errorf("left %v", left)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -338,6 +339,9 @@ func (s *integrationRun) labels() []string {
 // takeRedriven takes in the dead letters that someone wants to have delivered after all.
 func (s *integrationRun) takeRedriven() {
 	for _, d := range s.memory.takeRedrive() {
+		if slices.ContainsFunc(s.arrived, func(a messages.DeadLetter) bool { return a.ID == d.ID }) {
+			continue // it was delivered since it was listed, but that is not noted yet
+		}
 		s.queue.redrive(messages.DeviceID{ApplicationID: s.cfg.Application, DeviceID: d.DeviceID}, d.Seq)
 	}
 }
