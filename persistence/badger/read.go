@@ -350,7 +350,7 @@ func parseEntry(key, record []byte, seq uint64) (messages.Event, error) {
 	if err != nil {
 		return messages.Event{}, err
 	}
-	return decodeEvent(payload)
+	return persistence.DecodeEvent(payload)
 }
 
 // walkLog calls do for the stored log entries of an application from a Seq on. The item is valid during the call only.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lorikeet/messages"
+	"lorikeet/persistence"
 )
 
 // Every stored value is a record:
@@ -51,92 +52,15 @@ func parseRecord(key, record []byte) (number uint64, payload []byte, err error) 
 	return binary.BigEndian.Uint64(record[5:]), record[recordHeader:], nil
 }
 
-func appendText(b []byte, s string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(s)))
-	return append(b, s...)
-}
-
 // encodeEvent makes the unfinished record of a log entry; finishRecord gives it its Seq.
 func encodeEvent(e *messages.Event) []byte {
-	b := newRecord(64 + len(e.ID) + len(e.Device.ApplicationID) + len(e.Device.DeviceID) + len(e.Type) + len(e.JSON))
-	b = binary.AppendVarint(b, e.Time.Unix())
-	b = binary.AppendUvarint(b, uint64(e.Time.Nanosecond()))
-	b = appendText(b, e.ID)
-	b = appendText(b, e.Device.ApplicationID)
-	b = appendText(b, e.Device.DeviceID)
-	b = appendText(b, string(e.Type))
-	b = append(b, e.DevEUI[:]...)
-	b = append(b, e.JoinEUI[:]...)
-	b = append(b, e.DevAddr[:]...)
-	return append(b, e.JSON...)
-}
-
-// decodeEvent is the inverse of encodeEvent on the payload. JSON is part of payload.
-func decodeEvent(payload []byte) (messages.Event, error) {
-	var e messages.Event
-	r := reader{b: payload}
-	e.Time = r.time()
-	e.ID = r.text()
-	e.Device.ApplicationID = r.text()
-	e.Device.DeviceID = r.text()
-	e.Type = messages.EventType(r.text())
-	copy(e.DevEUI[:], r.next(8))
-	copy(e.JoinEUI[:], r.next(8))
-	copy(e.DevAddr[:], r.next(4))
-	if r.short {
-		return messages.Event{}, errors.New("it is cut short")
-	}
-	e.JSON = r.b
-	return e, nil
+	return persistence.AppendEvent(newRecord(persistence.EventSize(e)), e)
 }
 
 // eventTime gives the Time of a log entry's payload alone.
 func eventTime(payload []byte) time.Time {
-	r := reader{b: payload}
-	return r.time()
-}
-
-// reader takes fields off the front of b. After a field that is not there, short is set and all fields are zero.
-type reader struct {
-	b     []byte
-	short bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.b, r.short = nil, true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) next(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.b, r.short = nil, true
-		return nil
-	}
-	f := r.b[:n]
-	r.b = r.b[n:]
-	return f
-}
-
-func (r *reader) text() string { return string(r.next(r.uvarint())) }
-
-func (r *reader) time() time.Time {
-	sec, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.b, r.short = nil, true
-		return time.Time{}
-	}
-	r.b = r.b[n:]
-	nsec := r.uvarint()
-	if r.short || nsec >= uint64(time.Second) {
-		r.short = true
-		return time.Time{}
-	}
-	return time.Unix(sec, int64(nsec)).UTC()
+	f := persistence.Fields{Rest: payload}
+	return f.Time()
 }
 
 // logMeta is the record of an application's log: entries floor..last may be in the database, first..last are visible.
@@ -155,14 +79,14 @@ func encodeMeta(m logMeta) []byte {
 }
 
 func decodeMeta(payload []byte) (logMeta, error) {
-	r := reader{b: payload}
-	m := logMeta{floor: r.uvarint(), first: r.uvarint(), last: r.uvarint(), bytes: r.uvarint()}
+	r := persistence.Fields{Rest: payload}
+	m := logMeta{floor: r.Uvarint(), first: r.Uvarint(), last: r.Uvarint(), bytes: r.Uvarint()}
 	// A version without an index leaves indexed out, also where one that has it wrote before: what it appended has no keys.
 	m.indexed = m.last + 1
-	if !r.short && len(r.b) > 0 {
-		m.indexed = r.uvarint()
+	if !r.Short && len(r.Rest) > 0 {
+		m.indexed = r.Uvarint()
 	}
-	if r.short || m.floor == 0 || m.floor > m.first || m.first > m.last+1 || m.indexed == 0 || m.indexed > m.last+1 {
+	if r.Short || m.floor == 0 || m.floor > m.first || m.first > m.last+1 || m.indexed == 0 || m.indexed > m.last+1 {
 		return logMeta{}, errors.New("it makes no sense")
 	}
 	return m, nil

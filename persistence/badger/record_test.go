@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lorikeet/messages"
+	"lorikeet/persistence"
 )
 
 func sampleEvent() messages.Event {
@@ -26,7 +27,7 @@ func TestRecordNoticesEveryFlippedBit(t *testing.T) {
 	if err != nil || number != 7 {
 		t.Fatal(number, err)
 	}
-	got, err := decodeEvent(payload)
+	got, err := persistence.DecodeEvent(payload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +78,8 @@ func FuzzDecodePayload(f *testing.F) {
 		f.Add(record[recordHeader:])
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		if e, err := decodeEvent(payload); err == nil {
-			again, err := decodeEvent(encodeEvent(&e)[recordHeader:])
+		if e, err := persistence.DecodeEvent(payload); err == nil {
+			again, err := persistence.DecodeEvent(encodeEvent(&e)[recordHeader:])
 			if d := cmp.Diff(e, again); err != nil || d != "" {
 				t.Fatal(err, d)
 			}
