@@ -23,6 +23,7 @@ const (
 	downlinkTimeout = 10 * time.Second
 	downlinkQueue   = 1024
 	steadyAfter     = 10 * time.Second // a connection that lived so long was good
+	farewell        = 250              // milliseconds that a connection has to end by itself
 )
 
 // Config of a Client.
@@ -146,7 +147,7 @@ func (c *Client) use(conn *connection) (steady bool) {
 	}
 	c.setConnection(nil)
 	conn.drop(reason)
-	conn.client.Disconnect(250)
+	conn.client.Disconnect(farewell)
 	return time.Since(since) > steadyAfter
 }
 
@@ -183,7 +184,11 @@ func (c *Client) connect() (*connection, error) {
 	options.SetConnectTimeout(connectTimeout).SetWriteTimeout(connectTimeout).SetKeepAlive(30 * time.Second).SetPingTimeout(10 * time.Second)
 	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { conn.drop(fmt.Sprintf("connection lost: %v", err)) })
 	if c.set.provider.PersistentSession { // of subscriptions from before the configuration changed
-		options.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { go m.Ack() })
+		options.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			if conn.ctx.Err() == nil { // the next client may want it
+				go m.Ack()
+			}
+		})
 	}
 	conn.client = mqtt.NewClient(options)
 	for _, d := range c.set.topics.Downlinks { // what the server kept comes before it has confirmed a subscription
@@ -191,13 +196,13 @@ func (c *Client) connect() (*connection, error) {
 	}
 	if err := c.wait(conn, conn.client.Connect()); err != nil {
 		conn.drop("not connected")
-		conn.client.Disconnect(0)
+		conn.client.Disconnect(farewell)
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	for _, d := range c.set.topics.Downlinks {
 		if err := c.subscribe(conn, d); err != nil {
 			conn.drop("not subscribed")
-			conn.client.Disconnect(0)
+			conn.client.Disconnect(farewell)
 			return nil, fmt.Errorf("subscribe to %s: %w", d.Filter, err)
 		}
 	}
