@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// openBucket opens or creates the bucket of the members, with as many replicas; 0: those that it has, 1 for a new one. Everything in it expires after an hour: who lives renews, and who was removed or
-// has left needs no other end.
+// openBucket opens or creates the bucket of the members, with as many replicas; 0: those that it has, 1 for a new one. Everything in it expires after
+// an hour: who lives renews, and who was removed or has left needs no other end.
 func openBucket(ctx context.Context, js jetstream.JetStream, namespace string, replicas int) (jetstream.KeyValue, error) {
 	name := namespace + "_MEMBERS"
 	kv, err := js.KeyValue(ctx, name)
@@ -54,6 +54,9 @@ const (
 	tryPatience   = 5 * time.Second        // with one request: what reaches JetStream while it elects a leader may never be answered
 )
 
+// noSuitablePeers is the error code of JetStream for too few servers for the replicas.
+const noSuitablePeers jetstream.ErrorCode = 10005
+
 // patiently tries something again while JetStream is not ready for it.
 func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
@@ -70,7 +73,8 @@ func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 	}
 }
 
-// transient says whether the cause of an error goes away by itself: no leader, no quorum, no answer yet.
+// transient says whether the cause of an error goes away by itself: no leader, no quorum, no answer yet, a server that has not heard yet of the stream
+// that another node has just made, or too few servers there while they start.
 func transient(err error) bool {
 	for _, passing := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
 		nats.ErrDisconnected, jetstream.ErrNoStreamResponse} {
@@ -79,7 +83,14 @@ func transient(err error) bool {
 		}
 	}
 	var answer *jetstream.APIError
-	return errors.As(err, &answer) && answer.Code == 503
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.ErrorCode {
+	case jetstream.JSErrCodeStreamNotFound, noSuitablePeers:
+		return true
+	}
+	return answer.Code >= 500
 }
 
 // decodeRecord reads an entry of the bucket; nil stands for a key that was deleted.

@@ -84,6 +84,7 @@ func TestPausedNodeIsRemovedAndEnds(t *testing.T) {
 	eventually(t, "the paused node is removed", func() bool { return nodes[0].names() == "a alive" })
 	removed := time.Now()
 	d := "1"
+	eventually(t, "the other one has all devices", func() bool { return nodes[0].do(request{Op: "owner", Device: d}).Value == "a" })
 	if got := nodes[0].do(request{Op: "ask", Device: d}); got.Value != "a" {
 		t.Fatalf("got %+v", got)
 	}
@@ -359,6 +360,7 @@ func TestNodeCutOffFromNATSEnds(t *testing.T) {
 			cut.setCut(true)
 			eventually(t, "b is suspended", func() bool { return b.try(request{Op: "ask", Device: d}).Code == "node_suspended" })
 			eventually(t, "b is removed", func() bool { return a.names() == "a alive" })
+			eventually(t, "a has b's devices", func() bool { return a.do(request{Op: "owner", Device: d}).Value == "a" })
 			if got := a.do(request{Op: "ask", Device: d}).Value; got != "a" {
 				t.Errorf("answered by %q", got)
 			}

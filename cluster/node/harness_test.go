@@ -141,18 +141,22 @@ func (p *proc) read(out io.Reader) {
 
 func (p *proc) event(want string) response {
 	p.t.Helper()
+	var r response
 	select {
-	case r := <-p.events:
-		if r.Event != want {
-			p.t.Fatalf("node %s: got %+v, want event %s", p.name, r, want)
+	case r = <-p.events:
+	case <-p.ended: // perhaps with a last word
+		select {
+		case r = <-p.events:
+		default:
+			p.t.Fatalf("node %s ended, want event %s", p.name, want)
 		}
-		return r
-	case <-p.ended:
-		p.t.Fatalf("node %s ended, want event %s", p.name, want)
 	case <-time.After(90 * time.Second):
 		p.t.Fatalf("node %s: no event %s", p.name, want)
 	}
-	return response{}
+	if r.Event != want {
+		p.t.Fatalf("node %s: got %+v, want event %s", p.name, r, want)
+	}
+	return r
 }
 
 // begin sends a request; the answer comes on the channel.
