@@ -23,7 +23,7 @@ func TestStoreWithALostStreamIsRefused(t *testing.T) {
 		if err := s.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace, Sealer: testSealer(1)}
+		cfg := Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace, Sealer: testSealer(1), missingFor: time.Millisecond}
 		for range 2 { // the first refusal must not have made it
 			if err := mustRefuse(t, cfg, "stream_missing"); !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: the stream is not named: %v", name, err)
@@ -33,6 +33,34 @@ func TestStoreWithALostStreamIsRefused(t *testing.T) {
 		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), name+" is gone") {
 			t.Errorf("%s: a running store says %v", name, err)
 		}
+	}
+}
+
+// A NATS server that starts may say for a moment that a stream is not there.
+func TestStreamThatIsLateIsNotTakenForLost(t *testing.T) {
+	t.Parallel()
+	s := openSingle(t)
+	name := s.names.directory()
+	stream, err := s.js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.js.DeleteStream(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error)
+	go func() {
+		again, err := Open(t.Context(), Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace, Sealer: testSealer(1), missingFor: time.Hour})
+		if err == nil {
+			err = again.Close()
+		}
+		opened <- err
+	}()
+	if _, err := s.js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -62,7 +90,7 @@ func TestAnotherStoreThanExpectedIsRefused(t *testing.T) {
 	mustRefuse(t, Config{Conn: connect(t, singleServer(t)), Namespace: second.cfg.Namespace, Sealer: testSealer(1), Identity: first.Identity()}, "another_store")
 	// Nothing is there at all, as when the servers were started on empty disks.
 	nc, empty := connect(t, singleServer(t)), newNamespace()
-	mustRefuse(t, Config{Conn: nc, Namespace: empty, Sealer: testSealer(1), Identity: first.Identity()}, "store_gone")
+	mustRefuse(t, Config{Conn: nc, Namespace: empty, Sealer: testSealer(1), Identity: first.Identity(), missingFor: time.Millisecond}, "store_gone")
 	if ok, err := Exists(t.Context(), nc, "", empty); ok || err != nil {
 		t.Errorf("the refusal made a store: %t, %v", ok, err)
 	}

@@ -120,7 +120,12 @@ func (s *Store) openStreams(ctx context.Context) error {
 		return err
 	}
 	for _, c := range s.otherStreams() {
-		if _, err := s.openStream(ctx, c, check == nil); err != nil {
+		if check == nil {
+			_, err = s.makeStream(ctx, c)
+		} else {
+			_, err = s.openStream(ctx, c, s.cfg.missingFor)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -143,23 +148,28 @@ func (s *Store) otherStreams() []js.StreamConfig {
 // openRegistry makes the registry only if there is no sign that it was there before: an empty one beside the rest of a store would let devices join
 // anew, with counters that were used.
 func (s *Store) openRegistry(ctx context.Context, registry js.StreamConfig) (js.StreamConfig, error) {
-	got, err := s.openStream(ctx, registry, false)
+	known := s.cfg.Identity != ""
+	patience := time.Duration(0)
+	if known {
+		patience = s.cfg.missingFor
+	}
+	got, err := s.openStream(ctx, registry, patience)
 	if !errors.Is(err, errMissing) {
 		return got, err
 	}
-	if s.cfg.Identity != "" {
+	if known {
 		return got, messages.Errorf(messages.CodePrecondition, "store_gone",
 			"the NATS servers hold no store in namespace %s, and this node has worked with one (%s): if they have lost it, restore a backup of the streams, else point the node at the servers that hold it",
 			s.cfg.Namespace, s.cfg.Identity)
 	}
-	switch _, rest := s.openStream(ctx, s.streamConfig(s.names.journal(0)), false); {
+	switch _, rest := s.openStream(ctx, s.streamConfig(s.names.journal(0)), 0); {
 	case errors.Is(rest, errMissing):
-		return s.openStream(ctx, registry, true)
+		return s.makeStream(ctx, registry)
 	case rest != nil:
 		return got, rest
 	}
 	// There is a journal; but another node may just have made both.
-	return s.openStream(ctx, registry, false)
+	return s.openStream(ctx, registry, s.cfg.missingFor)
 }
 
 func (s *Store) streamConfig(name string, subjects ...string) js.StreamConfig {
@@ -174,14 +184,24 @@ func (s *Store) streamConfig(name string, subjects ...string) js.StreamConfig {
 var errMissing = messages.Errorf(messages.CodePrecondition, "stream_missing",
 	"it is gone, and the rest of the store is there: it was deleted, or the NATS servers have lost it. Restore it from a backup: an empty one in its place would let counters begin anew")
 
-// openStream takes the stream that is there and gives it the number of replicas that is asked for, or makes it.
-func (s *Store) openStream(ctx context.Context, want js.StreamConfig, create bool) (js.StreamConfig, error) {
+// openStream takes the stream that is there and gives it the number of replicas that is asked for. errMissing: it was not there for as long as patience.
+func (s *Store) openStream(ctx context.Context, want js.StreamConfig, patience time.Duration) (js.StreamConfig, error) {
+	return s.untilItIs(ctx, want, false, patience)
+}
+
+// makeStream is openStream for a stream that is made if it is not there.
+func (s *Store) makeStream(ctx context.Context, want js.StreamConfig) (js.StreamConfig, error) {
+	return s.untilItIs(ctx, want, true, 0)
+}
+
+func (s *Store) untilItIs(ctx context.Context, want js.StreamConfig, create bool, patience time.Duration) (js.StreamConfig, error) {
+	start := time.Now()
 	for try := 0; ; try++ {
 		got, err := s.tryStream(ctx, want, create)
 		if err == nil {
 			return got, nil
 		}
-		if !mayYetBe(err) {
+		if late := errors.Is(err, errMissing) && time.Since(start) < patience; !late && !mayYetBe(err) {
 			return got, fmt.Errorf("open the store: stream %s with %d replicas: %w", want.Name, want.Replicas, err)
 		}
 		if try == 0 {

@@ -32,11 +32,16 @@ type Config struct {
 	Logger    *slog.Logger  // nil: none
 	Metrics   prometheus.Registerer
 	Now       func() time.Time // for the retention; nil: time.Now
+
+	missingFor time.Duration // see defaultMissingFor
 }
 
 const (
 	defaultRetention = 7 * 24 * time.Hour
 	healthEvery      = 3 * time.Second
+	// defaultMissingFor is how long a stream that should be there must be missing to be taken for lost: a NATS server that starts or takes a stream over
+	// may say for a moment that it is not there.
+	defaultMissingFor = 10 * time.Second
 )
 
 // Store keeps sessions, the registry, logs, cursors and the directory in a NATS cluster. All its methods may be called concurrently. What is given to
@@ -212,6 +217,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Journals == 0 {
 		c.Journals = 8
+	}
+	if c.missingFor == 0 {
+		c.missingFor = defaultMissingFor
 	}
 	if c.Journals < 1 || c.Journals > 256 {
 		return c, fmt.Errorf("open the store: %d journals: use 1 to 256", c.Journals)
