@@ -1,7 +1,9 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,14 @@ func TestStoreWithALostStreamIsRefused(t *testing.T) {
 	}
 }
 
+// writer is told of each write.
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(p)
+	return len(p), nil
+}
+
 // A NATS server that starts may say for a moment that a stream is not there.
 func TestStreamThatIsLateIsNotTakenForLost(t *testing.T) {
 	t.Parallel()
@@ -48,14 +58,20 @@ func TestStreamThatIsLateIsNotTakenForLost(t *testing.T) {
 	if err := s.js.DeleteStream(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	opened := make(chan error)
+	opened, waits := make(chan error), make(chan struct{}, 1)
+	log := slog.New(slog.NewTextHandler(writer(func(line []byte) {
+		if bytes.Contains(line, []byte("waiting for a stream")) {
+			waits <- struct{}{}
+		}
+	}), nil))
 	go func() {
-		again, err := Open(t.Context(), Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace, Sealer: testSealer(1), missingFor: time.Hour})
+		again, err := Open(t.Context(), Config{Conn: connect(t, singleServer(t)), Namespace: s.cfg.Namespace, Sealer: testSealer(1), Logger: log, missingFor: time.Hour})
 		if err == nil {
 			err = again.Close()
 		}
 		opened <- err
 	}()
+	<-waits
 	if _, err := s.js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil {
 		t.Fatal(err)
 	}
