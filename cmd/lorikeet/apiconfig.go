@@ -53,7 +53,7 @@ func (s *server) completeREST(cfg rest.Config) (rest.Config, error) {
 		return cfg, err
 	}
 	cfg.DevAddrs, cfg.EventLog, cfg.Watch, cfg.Origin = s.directory.DevAddrs, s.store, s.registry.Watch, "lorikeet"
-	cfg.WatchLogins = s.logins.watch
+	cfg.WatchLogins = s.watchLogins
 	cfg.WatchDeliveries = s.notices.watch
 	if s.clustered != nil {
 		cfg.Origin = s.clustered.name

@@ -49,9 +49,9 @@ type server struct {
 	transmitter  *actors.Transmitter
 	integrations *actors.Integrations
 	connector    *connector
-	notices      *notices
+	notices      notices
 	broker       *broker.Server
-	logins       loginWatchers
+	logins       watchers[failedLogin]
 	stopCleaning func()
 	retentions   *retentions
 	udp          *semtechudp.Server
@@ -91,7 +91,7 @@ func (random) Bytes(n int) []byte {
 // startServer opens the store and starts every part. What was started is closed again if a later part fails. If this start makes the admin key, it is
 // written to out.
 func startServer(ctx context.Context, cfg Config, log *slog.Logger, out io.Writer) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log, out: out, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8), notices: newNotices()}
+	s := &server{cfg: cfg, log: log, out: out, metrics: prometheus.NewRegistry(), startedAt: time.Now().UTC(), failed: make(chan error, 8)}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {

@@ -45,7 +45,7 @@ func folder(t *testing.T, dir string) *server {
 func openNode(dir string) *server {
 	cfg := DefaultConfig()
 	cfg.Data = dir
-	return &server{cfg: cfg, log: slog.New(slog.DiscardHandler), out: io.Discard, metrics: prometheus.NewRegistry(), failed: make(chan error, 8), notices: newNotices()}
+	return &server{cfg: cfg, log: slog.New(slog.DiscardHandler), out: io.Discard, metrics: prometheus.NewRegistry(), failed: make(chan error, 8)}
 }
 
 var movedDevice = messages.DeviceID{ApplicationID: "my-app", DeviceID: "dev-1"}

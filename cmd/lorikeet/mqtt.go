@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"lorikeet/gateways"
@@ -83,39 +82,24 @@ func (s *server) brokerConfig() broker.Config {
 	return broker.Config{
 		Listen: c.Listen, ListenTLS: c.tlsListen(), ListenWebSocket: c.WebSocket, ListenWebSocketTLS: c.WebSocketTLS, WebSocketOrigins: split(c.WebSocketOrigins),
 		TLS: gateways.TLSFiles{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA}, MaxConnections: c.MaxConnections,
-		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, LoginRefused: s.logins.tell, Downlinks: s.devices,
+		Authorize: s.registry.Authorize, KeyRights: s.keyRights, ApplicationExists: s.registry.ApplicationExists, LoginRefused: s.loginRefused, Downlinks: s.devices,
 		Store: s.store, Node: node, MaxSessionExpiry: c.MaxSessionExpiry,
 		Log: s.log.With("component", "broker"), Registerer: s.metrics,
 	}
 }
 
-// loginWatchers are told of MQTT clients that could not log in. The zero value is ready.
-type loginWatchers struct {
-	mu       sync.Mutex
-	watchers map[*func(application string, reason error)]struct{}
+// failedLogin is that of an MQTT client.
+type failedLogin struct {
+	application string
+	reason      error
 }
 
-// watch calls fn, which does not block, until cancel.
-func (w *loginWatchers) watch(fn func(application string, reason error)) (cancel func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.watchers == nil {
-		w.watchers = map[*func(string, error)]struct{}{}
-	}
-	w.watchers[&fn] = struct{}{}
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.watchers, &fn)
-	}
+func (s *server) loginRefused(application string, reason error) {
+	s.logins.tell(failedLogin{application, reason})
 }
 
-func (w *loginWatchers) tell(application string, reason error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for fn := range w.watchers {
-		(*fn)(application, reason)
-	}
+func (s *server) watchLogins(fn func(application string, reason error)) (cancel func()) {
+	return s.logins.watch(func(l failedLogin) { fn(l.application, l.reason) })
 }
 
 // keyRights says what an API key, of the application or of an admin, may do now.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"sync"
 
 	"lorikeet/messages"
 )
@@ -12,43 +11,17 @@ import (
 type notices struct {
 	tellNodes func(body []byte) // the other nodes of a cluster; nil on a single node
 
-	mu       sync.Mutex
-	last     int
-	watchers map[int]func(messages.DeliveryNotice)
-}
-
-func newNotices() *notices { return &notices{watchers: map[int]func(messages.DeliveryNotice){}} }
-
-// watch has fn, which must not block, called for each notice until cancel is called.
-func (n *notices) watch(fn func(messages.DeliveryNotice)) (cancel func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.last++
-	id := n.last
-	n.watchers[id] = fn
-	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		delete(n.watchers, id)
-	}
+	watchers[messages.DeliveryNotice]
 }
 
 // publish does not block.
 func (n *notices) publish(notice messages.DeliveryNotice) {
-	n.show(notice)
+	n.tell(notice)
 	if n.tellNodes == nil {
 		return
 	}
 	if body, err := json.Marshal(notice); err == nil {
 		n.tellNodes(body)
-	}
-}
-
-func (n *notices) show(notice messages.DeliveryNotice) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, fn := range n.watchers {
-		fn(notice)
 	}
 }
 
@@ -58,6 +31,6 @@ func (n *notices) handle(_ context.Context, _ string, body []byte) ([]byte, erro
 	if err := json.Unmarshal(body, &notice); err != nil {
 		return nil, messages.Invalid("malformed_message", "notice of another node: %w", err)
 	}
-	n.show(notice)
+	n.tell(notice)
 	return nil, nil
 }

@@ -10,7 +10,7 @@ import (
 
 func TestNoticesReachWatchersOfAllNodes(t *testing.T) {
 	t.Parallel()
-	here, there := newNotices(), newNotices()
+	here, there := &notices{}, &notices{}
 	here.tellNodes = func(body []byte) {
 		if _, err := there.handle(t.Context(), "n1", body); err != nil {
 			t.Error(err)
